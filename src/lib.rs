@@ -3,5 +3,7 @@
 //! Dependencies point one way: `bin → server → api → scheduler → store → model` and `server, api → meta → model`; `config` and
 //! `telemetry` stand beside and know only `model`. ARCHITECTURE.md is the map; a test in `tests/tidy.rs` reads the `use` lines.
 
+pub mod config;
 pub mod model;
 pub mod proto;
+pub mod telemetry;

@@ -1,0 +1,148 @@
+//! The audit line: who asked for what.
+//!
+//! Owns: the text of `service-info` and which header names the caller. Must not know: HTTP.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use crate::model::Wall;
+
+/// Bytes of a body that the line shows. PD shows all of it; one line of the log must stay readable and bounded.
+pub const MAX_BODY: usize = 64 << 10;
+
+/// What an audit line tells.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceInfo<'a> {
+    /// Label of the route, `DeleteStore`.
+    pub service: &'a str,
+    /// `HTTP/1.1/DELETE:/pd/api/v1/store/2` or `gRPC:StoreHeartbeat`; see [`http_method`].
+    pub method: &'a str,
+    /// Who calls; see [`caller_id`].
+    pub caller: &'a str,
+    /// Where from.
+    pub ip: &'a str,
+    /// Its port; may be empty.
+    pub port: &'a str,
+    /// When the request came.
+    pub start: Wall,
+    /// The query, each key with its values in order.
+    pub query: BTreeMap<String, Vec<String>>,
+    /// The body as it was sent.
+    pub body: &'a str,
+}
+
+/// `HTTP/1.1/POST:/pd/api/v1/config`.
+pub fn http_method(protocol: &str, method: &str, path: &str) -> String {
+    format!("{protocol}/{method}:{path}")
+}
+
+/// The caller: header `X-Caller-ID`, else header `component`, else `anonymous`.
+pub fn caller_id<'a>(x_caller_id: Option<&'a str>, component: Option<&'a str>) -> &'a str {
+    let given = |header: Option<&'a str>| header.filter(|text| !text.is_empty());
+    given(x_caller_id).or(given(component)).unwrap_or("anonymous")
+}
+
+/// The value of field `service-info` of message `audit log`.
+pub fn service_info(info: &ServiceInfo<'_>) -> String {
+    let start = time::OffsetDateTime::from_unix_timestamp(info.start.unix_seconds());
+    let start = start.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let query = serde_json::to_string(&info.query).unwrap_or_default();
+    let mut out = format!(
+        "{{ServiceLabel:{}, Method:{}, CallerID:{}, IP:{}, Port:{}, StartTime:",
+        info.service, info.method, info.caller, info.ip, info.port
+    );
+    let _ = write!(
+        out,
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} +0000 UTC, URLParam:{query}, BodyParam:",
+        start.year(),
+        u8::from(start.month()),
+        start.day(),
+        start.hour(),
+        start.minute(),
+        start.second(),
+    );
+    let mut end = info.body.len().min(MAX_BODY);
+    while !info.body.is_char_boundary(end) {
+        end -= 1;
+    }
+    out.push_str(&info.body[..end]);
+    if end < info.body.len() {
+        let _ = write!(out, "...({} bytes)", info.body.len());
+    }
+    out.push('}');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::model::testing::shared_file;
+
+    /// 2026-11-22 13:04:11 UTC.
+    const START: Wall = Wall(1_795_352_651_000_000_000);
+
+    #[test]
+    fn a_delete_and_a_query() {
+        let method = http_method("HTTP/1.1", "DELETE", "/pd/api/v1/store/2");
+        let info = ServiceInfo {
+            service: "DeleteStore",
+            method: &method,
+            caller: caller_id(Some("pd-ctl"), None),
+            ip: "127.0.0.1",
+            port: "50918",
+            start: START,
+            ..ServiceInfo::default()
+        };
+        let text = "{ServiceLabel:DeleteStore, Method:HTTP/1.1/DELETE:/pd/api/v1/store/2, CallerID:pd-ctl, IP:127.0.0.1, \
+                    Port:50918, StartTime:2026-11-22 13:04:11 +0000 UTC, URLParam:{}, BodyParam:}";
+        assert_eq!(service_info(&info), text);
+        let query = BTreeMap::from([("kind".to_owned(), vec!["region".to_owned()])]);
+        let info = ServiceInfo { query, ..info };
+        assert!(service_info(&info).contains("URLParam:{\"kind\":[\"region\"]}"));
+    }
+
+    #[test]
+    fn the_caller_has_a_name_or_none() {
+        assert_eq!(caller_id(None, Some("pd-http-client")), "pd-http-client");
+        assert_eq!(caller_id(Some(""), None), "anonymous");
+    }
+
+    #[test]
+    fn a_long_body_is_cut_at_a_character() {
+        let body = "é".repeat(MAX_BODY);
+        let text = service_info(&ServiceInfo { body: &body, ..ServiceInfo::default() });
+        assert!(text.ends_with(&format!("...({} bytes)}}", body.len())));
+        assert!(text.len() < MAX_BODY + 300);
+    }
+
+    /// Takes every recorded line apart and builds it again.
+    #[test]
+    fn recorded_lines_are_built_the_same() {
+        let Some(story) = shared_file("compat/scale-in-story.log") else { return };
+        let mut seen = 0;
+        for line in story.lines().filter(|l| l.contains("audit log")) {
+            let (_, quoted) = line.split_once("service-info=").unwrap();
+            let text: String = serde_json::from_str(quoted.strip_suffix(']').unwrap()).unwrap();
+            let between = |from: &str, to: &str| {
+                let rest = &text[text.find(from).unwrap() + from.len()..];
+                rest[..rest.find(to).unwrap()].to_owned()
+            };
+            let clock: Vec<i64> =
+                between("StartTime:2026-11-22 ", " +0000").split(':').map(|n| n.parse().unwrap()).collect();
+            let seconds = 1_795_305_600 + clock[0] * 3600 + clock[1] * 60 + clock[2];
+            let info = ServiceInfo {
+                service: &between("ServiceLabel:", ", "),
+                method: &between("Method:", ", "),
+                caller: &between("CallerID:", ", "),
+                ip: &between("IP:", ", "),
+                port: &between("Port:", ", "),
+                start: Wall(seconds * 1_000_000_000),
+                query: serde_json::from_str(&between("URLParam:", ", BodyParam")).unwrap(),
+                body: text.split_once("BodyParam:").unwrap().1.strip_suffix('}').unwrap(),
+            };
+            assert_eq!(service_info(&info), text);
+            seen += 1;
+        }
+        assert!(seen >= 8, "{seen}");
+    }
+}
