@@ -4,6 +4,7 @@
 //! `telemetry` stand beside and know only `model`. ARCHITECTURE.md is the map; a test in `tests/tidy.rs` reads the `use` lines.
 
 pub mod config;
+pub mod meta;
 pub mod model;
 pub mod proto;
 pub mod store;

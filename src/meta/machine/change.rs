@@ -1,0 +1,148 @@
+//! What observers are told ([`Change`]) when commands have been applied.
+//!
+//! Owns: the mapping from row changes to what they mean outside. Must not know: who listens.
+
+use std::sync::Arc;
+
+use super::{Action, Cluster, Drain, GcPoints, GlobalConfigItem, Member, Row, RowKey, State, TtlItem};
+use crate::model::{ClusterVersion, MemberId, Mono, StoreId, StoreLimits, StoreRecord};
+
+/// Something that is different now. Observers get changes in the order of the log, before the proposer gets its answer.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// The cluster was bootstrapped (its store, rules and limits follow as changes of their own).
+    Bootstrapped(Arc<Cluster>),
+    /// A store is new or different.
+    StorePut(Arc<StoreRecord>),
+    /// The record of a Tombstone store was removed.
+    StoreRemoved(StoreId),
+    /// A store's limits are different; `None`: it has none any more.
+    LimitsChanged {
+        /// The store.
+        id: StoreId,
+        /// Its limits.
+        limits: Option<StoreLimits>,
+    },
+    /// A drain began, or remembers something else.
+    DrainPut(Arc<Drain>),
+    /// A drain ended: taken back or done.
+    DrainEnded(StoreId),
+    /// The dynamic configuration is different.
+    ConfigChanged(Arc<str>),
+    /// An item that holds for a time was set, or (`None`) ended by hand.
+    TtlConfigChanged {
+        /// Item.
+        key: String,
+        /// Value and end.
+        item: Option<Arc<TtlItem>>,
+    },
+    /// The cluster version is different.
+    ClusterVersion(ClusterVersion),
+    /// Placement rules or groups are different.
+    RulesChanged,
+    /// Region label rules are different.
+    LabelRulesChanged,
+    /// Keyspaces are different.
+    KeyspacesChanged,
+    /// An item of the global configuration was written, or (`item` is `None`) deleted.
+    GlobalConfig {
+        /// Whole key.
+        key: String,
+        /// It.
+        item: Option<Arc<GlobalConfigItem>>,
+        /// Revision of the change.
+        revision: u64,
+    },
+    /// A GC point moved.
+    GcMoved(GcPoints),
+    /// Timestamps may go up to here (Unix milliseconds, not included).
+    TsoWindow(i64),
+    /// Ids up to this one are taken.
+    IdsTaken(u64),
+    /// A member is new or different.
+    MemberPut(Arc<Member>),
+    /// Who leads is different; sent once the new leader has applied everything before its term.
+    LeaderChanged {
+        /// The leader; `None`: nobody.
+        leader: Option<MemberId>,
+        /// Whether it is this member, and may serve.
+        is_self: bool,
+        /// Its term.
+        term: u64,
+        /// Since when.
+        since: Mono,
+    },
+    /// The disk failed: nothing is acknowledged any more and the process should end.
+    Failed(Arc<str>),
+}
+
+/// What `actions` (already written to `state`) mean outside, in their order; rule changes are told once.
+pub(super) fn changes(state: &State, actions: &[Action]) -> Vec<Change> {
+    let mut out: Vec<Change> = Vec::with_capacity(actions.len());
+    for action in actions {
+        let change = match action {
+            Action::Put(row) => of_put(state, row),
+            Action::Delete(key) => of_delete(state, key),
+        };
+        if let Some(change) = change {
+            let told_once =
+                matches!(change, Change::RulesChanged | Change::LabelRulesChanged | Change::KeyspacesChanged);
+            if !(told_once && out.contains(&change)) {
+                out.push(change);
+            }
+        }
+    }
+    out
+}
+
+fn of_put(state: &State, row: &Row) -> Option<Change> {
+    Some(match row {
+        Row::Cluster(cluster) => cluster.bootstrapped.map(|_| Change::Bootstrapped(cluster.clone()))?,
+        Row::ClusterVersion(version) => Change::ClusterVersion(version.clone()),
+        Row::Member(member) => Change::MemberPut(member.clone()),
+        Row::Store(record) => Change::StorePut(record.clone()),
+        Row::Limits(id, limits) => Change::LimitsChanged { id: *id, limits: Some(*limits) },
+        Row::Drain(drain) => Change::DrainPut(drain.clone()),
+        Row::Config(json) => Change::ConfigChanged(json.clone()),
+        Row::TtlConfig(key, item) => Change::TtlConfigChanged { key: key.clone(), item: Some(item.clone()) },
+        Row::Rule(..) | Row::RuleGroup(..) => Change::RulesChanged,
+        Row::LabelRule(..) => Change::LabelRulesChanged,
+        Row::Keyspace(..) => Change::KeyspacesChanged,
+        Row::GlobalConfig(item) => {
+            Change::GlobalConfig { key: item.key.clone(), item: Some(item.clone()), revision: state.global_revision }
+        }
+        Row::Gc(points) => Change::GcMoved(*points),
+        Row::TsoUpper(upper) => Change::TsoWindow(*upper),
+        Row::IdEnd(end) => Change::IdsTaken(*end),
+        Row::DeadStore(_) | Row::Barrier(_) | Row::GlobalRevision(_) | Row::MinResolvedTs(_) | Row::MaxPeerCount(_) => {
+            return None;
+        }
+    })
+}
+
+fn of_delete(state: &State, key: &RowKey) -> Option<Change> {
+    Some(match key {
+        RowKey::Store(id) => Change::StoreRemoved(*id),
+        RowKey::Limits(id) => Change::LimitsChanged { id: *id, limits: None },
+        RowKey::Drain(id) => Change::DrainEnded(*id),
+        RowKey::TtlConfig(key) => Change::TtlConfigChanged { key: key.clone(), item: None },
+        RowKey::Rule(..) | RowKey::RuleGroup(_) => Change::RulesChanged,
+        RowKey::LabelRule(_) => Change::LabelRulesChanged,
+        RowKey::Keyspace(_) => Change::KeyspacesChanged,
+        RowKey::GlobalConfig(key) => {
+            Change::GlobalConfig { key: key.clone(), item: None, revision: state.global_revision }
+        }
+        RowKey::Cluster
+        | RowKey::ClusterVersion
+        | RowKey::Member(_)
+        | RowKey::DeadStore(_)
+        | RowKey::Config
+        | RowKey::IdEnd
+        | RowKey::TsoUpper
+        | RowKey::Gc
+        | RowKey::Barrier(_)
+        | RowKey::GlobalRevision
+        | RowKey::MinResolvedTs
+        | RowKey::MaxPeerCount => return None,
+    })
+}

@@ -1,0 +1,126 @@
+//! What is **agreed**: a raft group (of one now, of several later) with its log and state on disk, the state machine on top of it, and
+//! the windows of ids and timestamps that it hands out.
+//!
+//! Owns: the log, the state, their files, leadership and its lease. Must not know: what is observed (`store`), how it is scheduled,
+//! and who asks by which protocol. Start at [`Meta`]; [`machine`] decides, `raft` agrees, `disk` keeps, [`Host`] drives.
+//!
+//! ```text
+//!  propose ─▶ queue ─▶ Host ─▶ raft::Node::step ─▶ disk thread (log, fsync) ─▶ committed ─▶ machine ─▶ state file
+//!                                                                                        └▶ observers ─▶ proposer
+//! ```
+
+mod disk;
+mod error;
+mod handle;
+mod host;
+mod ids;
+mod lease;
+pub mod machine;
+mod raft;
+#[cfg(test)]
+mod tests;
+mod tso;
+mod writer;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+pub use disk::{Backends, FileBackends, Held, LOCK_FILE, LOG_FILE, STATE_FILE};
+pub use error::{MetaError, OpenError};
+pub use handle::Meta;
+pub use host::{Host, HostHandle};
+pub use ids::{ID_WINDOW, MAX_IDS_AT_ONCE};
+pub use machine::{
+    Barrier, Bootstrap, Change, Cluster, Command, Drain, GC_WORKER, GcPoints, GlobalConfigChange, GlobalConfigItem,
+    LimitKind, MAX_COMMAND_BYTES, MAX_ROWS_A_COMMAND, Member, NamedRow, Refusal, Reply, RuleRow, State, TtlItem,
+    proto_text,
+};
+pub use tso::{MAX_LOGICAL, Timestamp};
+
+use crate::model::Clock;
+
+/// What this member says about itself; its id is in its files.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MemberInfo {
+    /// Its name.
+    pub name: String,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// Where members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where it is installed.
+    pub deploy_path: String,
+    /// Version of its binary.
+    pub binary_version: String,
+    /// Git hash of its binary.
+    pub git_hash: String,
+}
+
+/// The beat of raft.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RaftTimings {
+    /// One tick, and the distance of heartbeats (`tick-interval`).
+    pub tick: Duration,
+    /// Shortest election timeout, in ticks (`election-interval` over `tick-interval`); the longest is just under twice that.
+    pub election_ticks: u32,
+    /// The log is cut each time this many entries have been applied since the last cut.
+    pub compact_every: u64,
+    /// How many applied entries stay in the log for followers that lag.
+    pub compact_keep: u64,
+}
+
+impl Default for RaftTimings {
+    /// PD's: ticks of 500 ms, elections after 3 s. Logs of some thousand entries are replayed in milliseconds.
+    fn default() -> Self {
+        Self { tick: Duration::from_millis(500), election_ticks: 6, compact_every: 4096, compact_keep: 1024 }
+    }
+}
+
+/// Memory that the files may use for their caches, bytes. Both files are small; redb would take 1 GiB each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheSizes {
+    /// Of the raft log: it is written, and read only at the start.
+    pub log: usize,
+    /// Of the state: the same.
+    pub state: usize,
+}
+
+impl Default for CacheSizes {
+    fn default() -> Self {
+        Self { log: 8 << 20, state: 8 << 20 }
+    }
+}
+
+/// What [`Meta::open`] needs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data folder, for messages; the files come from `backend`.
+    pub dir: PathBuf,
+    /// This member.
+    pub member: MemberInfo,
+    /// The beat of raft.
+    pub raft: RaftTimings,
+    /// Memory for the files.
+    pub caches: CacheSizes,
+    /// How far ahead of the clock timestamps may go without asking the log (`tso-save-interval`).
+    pub tso_save_interval: Duration,
+    /// Random bits: on the first start the ids of cluster and member come from these and the clock; on each, the mark of this run.
+    pub entropy: u64,
+    /// The files.
+    pub backend: Arc<dyn Backends>,
+}
+
+impl Options {
+    /// Files in `dir` and defaults for all else.
+    pub fn in_folder(dir: impl Into<PathBuf>, member: MemberInfo, entropy: u64) -> std::io::Result<Self> {
+        let dir = dir.into();
+        Ok(Self {
+            backend: Arc::new(FileBackends::new(dir.clone())?),
+            dir,
+            member,
+            raft: RaftTimings::default(),
+            caches: CacheSizes::default(),
+            tso_save_interval: tso::DEFAULT_SAVE_INTERVAL,
+            entropy,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! The log as the crate `raft` reads it: entirely in memory, since it is cut every few thousand entries.
+//!
+//! Owns: the entries after the cut. Must not know: when they get to disk.
+
+use raft::{
+    GetEntriesContext, RaftState, Storage, StorageError,
+    eraftpb::{ConfState, Entry, HardState, Snapshot},
+};
+
+use crate::meta::disk::{HardMark, LoadedLog, Truncated};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct LogView {
+    hard: HardState,
+    conf: ConfState,
+    cut: Truncated,
+    /// From `cut.index + 1` on, without gaps.
+    entries: Vec<Entry>,
+}
+
+pub(super) fn mark(hard: &HardState) -> HardMark {
+    HardMark { term: hard.term, vote: hard.vote, commit: hard.commit }
+}
+
+impl LogView {
+    pub(super) fn new(loaded: LoadedLog, conf: ConfState) -> Self {
+        let HardMark { term, vote, commit } = loaded.hard;
+        let hard = HardState { term, vote, commit, ..HardState::default() };
+        Self { hard, conf, cut: loaded.cut, entries: loaded.entries }
+    }
+
+    fn first(&self) -> u64 {
+        self.cut.index + 1
+    }
+
+    fn last(&self) -> u64 {
+        self.cut.index + self.entries.len() as u64
+    }
+
+    fn at(&self, index: u64) -> Option<usize> {
+        usize::try_from(index.checked_sub(self.first())?).ok()
+    }
+
+    /// Adds entries; what was there from the first of them on is replaced.
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        if let Some(keep) = entries.first().and_then(|e| self.at(e.index)) {
+            self.entries.truncate(keep);
+            self.entries.extend_from_slice(entries);
+        }
+    }
+
+    pub(super) fn set_hard(&mut self, hard: HardState) {
+        self.hard = hard;
+    }
+
+    pub(super) fn set_conf(&mut self, conf: ConfState) {
+        self.conf = conf;
+    }
+
+    /// Where a cut that keeps `keep` entries before `applied` would be; `None`: nothing to cut.
+    pub(super) fn cut_point(&self, applied: u64, keep: u64) -> Option<Truncated> {
+        let index = applied.saturating_sub(keep).min(self.last());
+        if index <= self.cut.index {
+            return None;
+        }
+        Some(Truncated { index, term: self.term(index).ok()? })
+    }
+
+    /// Forgets everything up to and with `cut`.
+    pub(super) fn cut(&mut self, cut: Truncated) {
+        if let Some(at) = self.at(cut.index + 1) {
+            self.entries.drain(..at.min(self.entries.len()));
+            self.cut = cut;
+        }
+    }
+}
+
+impl Storage for LogView {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState { hard_state: self.hard.clone(), conf_state: self.conf.clone() })
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        let from = self.at(low).ok_or(StorageError::Compacted)?;
+        let to = self.at(high).ok_or(StorageError::Compacted)?;
+        let mut entries = self.entries.get(from..to).ok_or(StorageError::Unavailable)?.to_vec();
+        raft::util::limit_size(&mut entries, max_size.into());
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.cut.index {
+            return Ok(self.cut.term);
+        }
+        let at = self.at(index).ok_or(StorageError::Compacted)?;
+        Ok(self.entries.get(at).ok_or(StorageError::Unavailable)?.term)
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    /// A follower behind the cut needs the state itself, which is sent by the stream between members, not by raft.
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
