@@ -7,5 +7,6 @@ pub mod config;
 pub mod meta;
 pub mod model;
 pub mod proto;
+pub mod scheduler;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,397 @@
+//! The observed state and the deciding code tied together.
+//!
+//! Owns: the locks around the deciding code, the order in which a heartbeat passes through it. Must not know: streams, tasks,
+//! clocks, `meta`: agreed changes are handed in (`put_store`, `set_settings`, `set_limits`). The ways in call it, the shell
+//! ticks it and carries out the effects that it returns.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    admin::{self, AdminError, Request},
+    controller::Controller,
+    effect::{Effect, Event},
+    life::{self, Burying, StoreChange, Unburied},
+    operator::Operator,
+    patrol::Patrol,
+    prepare::Prepare,
+    progress::{self, Progress, Tracker},
+    view::{ClusterView, IdSource, Settings},
+};
+use crate::{
+    model::{Mono, NodeState, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats},
+    store::{Applied, Liveness, RegionIndex, Stale, StoreInfo, StoreTable},
+};
+
+/// Why a region heartbeat is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HeartbeatError {
+    /// Older than what is known.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// PD's words for anything malformed.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What is decided with, under one lock: held for one heartbeat's operator or one tick's batch, never for a scan.
+struct Deciding {
+    controller: Controller,
+    patrol: Patrol,
+    prepare: Prepare,
+    progress: Tracker,
+    burying: Burying,
+    /// Events of refused requests, told with the next tick.
+    untold: Vec<Effect>,
+}
+
+impl Deciding {
+    /// Feeds one store's progress: what a draining store still holds, what a preparing one holds of its share.
+    fn follow_progress(&mut self, view: &ClusterView<'_>, id: StoreId) {
+        let Some(store) = view.stores.get(&id) else { return self.progress.cancel(id) };
+        let size = view.regions.summary(id).region_size_mib as f64;
+        match (store.record.state, store.record.node_state) {
+            (StoreState::Offline, _) => self.progress.removing(id, size, view.now.mono),
+            (StoreState::Up, NodeState::Preparing) => {
+                self.progress.preparing(id, size, life::filled_size(view, store), view.now.mono);
+            }
+            (StoreState::Up, NodeState::Serving) if self.is_removing(id) => self.progress.cancel(id),
+            (StoreState::Up | StoreState::Tombstone, _) => self.progress.end(id, view.now.mono),
+        }
+    }
+
+    fn is_removing(&self, id: StoreId) -> bool {
+        self.progress.get(id).is_some_and(|p| p.action == progress::Action::Removing)
+    }
+}
+
+/// See the module's comment. All methods take `&self`: locks are inside.
+pub struct Cluster {
+    regions: RegionIndex,
+    stores: StoreTable,
+    settings: ArcSwap<Settings>,
+    limits: RwLock<BTreeMap<StoreId, StoreLimits>>,
+    ids: Arc<dyn IdSource>,
+    leader_since: Mono,
+    prepared: AtomicBool,
+    deciding: Mutex<Deciding>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("regions", &self.regions.len()).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// An empty cluster under these settings; `now` is this leader's start.
+    pub fn new(settings: Settings, ids: Arc<dyn IdSource>, now: Now) -> Self {
+        Self {
+            regions: RegionIndex::default(),
+            stores: StoreTable::default(),
+            settings: ArcSwap::from_pointee(settings),
+            limits: RwLock::default(),
+            ids,
+            leader_since: now.mono,
+            prepared: AtomicBool::new(false),
+            deciding: Mutex::new(Deciding {
+                controller: Controller::new(now),
+                patrol: Patrol::new(),
+                prepare: Prepare::new(),
+                progress: Tracker::new(),
+                burying: Burying::new(),
+                untold: Vec::new(),
+            }),
+        }
+    }
+
+    /// The region index.
+    pub fn regions(&self) -> &RegionIndex {
+        &self.regions
+    }
+
+    /// The store table.
+    pub fn stores(&self) -> &StoreTable {
+        &self.stores
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// When this leader started.
+    pub fn leader_since(&self) -> Mono {
+        self.leader_since
+    }
+
+    /// How a store's silence counts now.
+    pub fn liveness(&self, store: &StoreInfo, now: Now) -> Liveness {
+        store.liveness(self.leader_since, now.mono, self.settings.load().schedule.max_store_down_time.get())
+    }
+
+    /// Runs `f` on the world at `now` with the deciding code locked, and collects what it wants done.
+    fn decide<R>(
+        &self,
+        now: Now,
+        f: impl FnOnce(&ClusterView<'_>, &mut Deciding, &mut Vec<Effect>) -> R,
+    ) -> (R, Vec<Effect>) {
+        let settings = self.settings.load();
+        let stores = self.stores.snapshot();
+        let view = ClusterView {
+            regions: &self.regions,
+            stores: &stores,
+            settings: &settings,
+            now,
+            leader_since: self.leader_since,
+            ids: &*self.ids,
+        };
+        let mut out = Vec::new();
+        let mut deciding = self.deciding.lock();
+        let result = f(&view, &mut deciding, &mut out);
+        for effect in &out {
+            if let Effect::Tell(Event::OperatorEnded { op, .. }) = effect {
+                deciding.patrol.on_operator_ended(op.region);
+            }
+        }
+        (result, out)
+    }
+
+    /// Puts new settings in force and wakes whatever waited for a change of them.
+    pub fn set_settings(&self, settings: Settings, now: Now) -> Vec<Effect> {
+        self.settings.store(Arc::new(settings));
+        self.decide(now, |_, d, _| d.patrol.on_settings_changed()).1
+    }
+
+    /// Takes an agreed store record in; a store that becomes Offline has its regions queued at once.
+    pub fn put_store(&self, record: Arc<StoreRecord>, now: Now) {
+        let id = record.id;
+        self.stores.put_record(record, now);
+        self.decide(now, |view, d, _| {
+            d.patrol.on_store_changed(view, id);
+            // A new store that is filled at once never shows progress: only the regular look begins to follow Preparing.
+            let is_new = view.stores.get(&id).is_some_and(|s| s.record.node_state == NodeState::Preparing);
+            if !is_new {
+                d.follow_progress(view, id);
+            }
+        });
+    }
+
+    /// A store's record was deleted.
+    pub fn remove_store(&self, id: StoreId) {
+        self.stores.remove(id);
+        self.remove_limits(id);
+    }
+
+    /// Puts a store's limits in force.
+    pub fn set_limits(&self, id: StoreId, limits: StoreLimits, now: Now) {
+        self.limits.write().insert(id, limits);
+        self.decide(now, |view, d, _| {
+            d.controller.set_limits(id, limits, now);
+            d.patrol.on_store_changed(view, id);
+        });
+    }
+
+    /// A store has no limits any more.
+    pub fn remove_limits(&self, id: StoreId) {
+        self.limits.write().remove(&id);
+        self.deciding.lock().controller.remove_limits(id);
+    }
+
+    /// A store's limits as they are in force.
+    pub fn limits(&self, id: StoreId) -> Option<StoreLimits> {
+        self.limits.read().get(&id).copied()
+    }
+
+    /// Takes a store heartbeat in; `None` for an unknown store.
+    pub fn store_heartbeat(&self, id: StoreId, stats: StoreStats, now: Now) -> Option<Arc<StoreInfo>> {
+        self.stores.heartbeat(id, stats, now)
+    }
+
+    /// Takes a region heartbeat in and lets the region's operator go on.
+    pub fn region_heartbeat(&self, mut region: Region, now: Now) -> Result<Vec<Effect>, HeartbeatError> {
+        if region.range().is_empty() {
+            return Err(HeartbeatError::Invalid(format!("invalid region range, region id: {}", region.id())));
+        }
+        region.heard = Some(now.mono);
+        let applied = self.regions.apply(region)?;
+        let ((), out) = self.decide(now, |view, d, out| {
+            tell_changes(view, &applied, out);
+            cache_changes(&applied, out);
+            for gone in &applied.removed {
+                d.controller.on_region_gone(view, gone.id(), out);
+            }
+            d.controller.on_heartbeat(view, &applied.region, out);
+            d.patrol.on_region_changed(&applied.region);
+        });
+        Ok(out)
+    }
+
+    /// Puts a region from the disk cache in, as not heard yet. A row that contradicts one already there is left out.
+    pub fn load_region(&self, region: Region) -> bool {
+        !region.range().is_empty() && self.regions.apply(region).is_ok()
+    }
+
+    /// Takes a region out of the index (a person's `DELETE /admin/cache/region`); it comes back with its next heartbeat.
+    pub fn drop_region(&self, id: RegionId, now: Now) -> Vec<Effect> {
+        let removed = self.regions.remove(id).is_some();
+        let ((), out) = self.decide(now, |view, d, out| {
+            if removed {
+                d.controller.on_region_gone(view, id, out);
+            }
+        });
+        out
+    }
+
+    /// One tick of patrol, work lists and pushes (every `patrol-region-interval`).
+    pub fn tick(&self, now: Now) -> Vec<Effect> {
+        let ((), out) = self.decide(now, |view, d, out| {
+            out.append(&mut d.untold);
+            d.burying.watch(view);
+            d.controller.tick(view, out);
+            if d.prepare.check(view, out) {
+                self.prepared.store(true, Ordering::Relaxed);
+                d.patrol.tick(view, &mut d.controller, out);
+            }
+        });
+        out
+    }
+
+    /// Whether scheduling may act: enough was heard.
+    pub fn is_prepared(&self) -> bool {
+        self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// Makes and starts an operator for a person.
+    pub fn admin(&self, request: &Request, now: Now) -> Result<Vec<Effect>, AdminError> {
+        let (result, out) = self.decide(now, |view, d, out| {
+            let operator = admin::build(view, request)?;
+            d.controller.add(view, vec![operator], out).map_err(|_| AdminError::NotAdded)
+        });
+        if result.is_err() {
+            // The refusal's own events (`operator canceled`) are told with the next tick.
+            self.deciding.lock().untold.extend(out);
+            return result.map(|()| Vec::new());
+        }
+        Ok(out)
+    }
+
+    /// Cancels a region's operator (`admin stop`).
+    pub fn cancel_operator(&self, region: RegionId, now: Now) -> Result<Vec<Effect>, AdminError> {
+        match self.decide(now, |view, d, out| d.controller.cancel(view, region, out)) {
+            (true, out) => Ok(out),
+            (false, _) => Err(AdminError::OperatorNotFound),
+        }
+    }
+
+    /// Cancels every running operator (`admin stop`).
+    pub fn cancel_all_operators(&self, now: Now) -> Vec<Effect> {
+        self.decide(now, |view, d, out| d.controller.cancel_all(view, out)).1
+    }
+
+    /// Running operators.
+    pub fn operators(&self) -> Vec<Arc<Operator>> {
+        self.deciding.lock().controller.all_running()
+    }
+
+    /// Waiting operators.
+    pub fn waiting_operators(&self) -> Vec<Arc<Operator>> {
+        self.deciding.lock().controller.all_waiting()
+    }
+
+    /// A region's running operator or its record.
+    pub fn operator_status(&self, region: RegionId) -> Option<Arc<Operator>> {
+        self.deciding.lock().controller.status(region)
+    }
+
+    /// Records of ended operators since `from`, Unix seconds.
+    pub fn operator_records(&self, from: i64) -> Vec<Arc<Operator>> {
+        self.deciding.lock().controller.records(from)
+    }
+
+    /// Progress of the drains and preparations under way, by store.
+    pub fn progress(&self) -> Vec<Progress> {
+        self.deciding.lock().progress.all()
+    }
+
+    /// Feeds the progress figures (every 10 s, and once when a drain starts or is cancelled).
+    pub fn update_progress(&self, now: Now) {
+        self.decide(now, |view, d, _| {
+            for id in view.stores.keys() {
+                d.follow_progress(view, *id);
+            }
+            d.progress.forget_ended(now.mono);
+        });
+    }
+
+    /// Which stores may be buried now, and which Preparing ones serve (see DESIGN: burying, end of Preparing). The shell
+    /// proposes the change to `meta` and hands the new records back in.
+    pub fn store_changes(&self, now: Now) -> Vec<StoreChange> {
+        let prepared = self.is_prepared();
+        self.decide(now, |view, d, _| d.burying.changes(view, prepared)).0
+    }
+
+    /// What keeps an Offline store from being buried; `None` for a store that is not Offline, or when nothing does.
+    pub fn unburied(&self, id: StoreId, now: Now) -> Option<Unburied> {
+        let prepared = self.is_prepared();
+        let obstacle = |view: &ClusterView<'_>, d: &mut Deciding, _: &mut Vec<Effect>| {
+            let store = view.stores.get(&id).filter(|s| s.record.state == StoreState::Offline)?;
+            d.burying.obstacle(view, store, prepared)
+        };
+        self.decide(now, obstacle).0
+    }
+
+    /// Runs `f` on the world at `now`, for reads that need more than one part of it (statistics, lists of unusual regions).
+    pub fn with_view<R>(&self, now: Now, f: impl FnOnce(&ClusterView<'_>) -> R) -> R {
+        let settings = self.settings.load();
+        let stores = self.stores.snapshot();
+        f(&ClusterView {
+            regions: &self.regions,
+            stores: &stores,
+            settings: &settings,
+            now,
+            leader_since: self.leader_since,
+            ids: &*self.ids,
+        })
+    }
+}
+
+/// What the region cache on disk has to write.
+fn cache_changes(applied: &Applied, out: &mut Vec<Effect>) {
+    if applied.changes.save {
+        out.push(Effect::CacheRegion(Arc::clone(&applied.region)));
+    }
+    out.extend(applied.removed.iter().map(|gone| Effect::ForgetRegion(gone.id())));
+}
+
+/// The events of an accepted report that people look for in the log.
+fn tell_changes(view: &ClusterView<'_>, applied: &Applied, out: &mut Vec<Effect>) {
+    let changes = applied.changes;
+    if !changes.is_new && (changes.leader || changes.conf_ver || changes.version) {
+        let (origin, region) = (applied.origin.clone(), Arc::clone(&applied.region));
+        out.push(Effect::Tell(Event::RegionChanged { origin, region }));
+    }
+    for down in &applied.region.down {
+        let Some(peer) = applied.region.meta.peer(down.peer).copied() else { continue };
+        if applied.origin.as_ref().is_some_and(|o| o.is_down(peer.id)) {
+            continue; // said when it was first reported
+        }
+        let max_down = view.settings.schedule.max_store_down_time.get();
+        let connected = view
+            .stores
+            .get(&peer.store)
+            .is_some_and(|s| s.liveness(view.leader_since, view.now.mono, max_down) == Liveness::Connected);
+        if connected {
+            let (region, seconds) = (applied.region.id(), down.seconds);
+            out.push(Effect::Tell(Event::DownPeerOnConnectedStore { region, peer, seconds }));
+        }
+    }
+}

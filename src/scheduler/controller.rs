@@ -1,0 +1,276 @@
+//! Running and waiting operators.
+//!
+//! Owns: the running set, the waiting queue, records of ended operators, admission under limits, dispatch. Must not know: how
+//! an operator came to be; streams.
+//!
+//! A heartbeat of a region without an operator costs one look-up; a tick costs what is due in it.
+
+mod admission;
+mod dispatch;
+mod records;
+mod waiting;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap},
+    sync::Arc,
+};
+
+use records::Records;
+use waiting::Waiting;
+
+use super::{
+    effect::{Effect, Event},
+    limit::Limits,
+    operator::{CancelReason, Kind, Operator, StoreInfluence},
+    outcome::{LimitKind, Reason, ScheduleLimit},
+    view::ClusterView,
+};
+use crate::model::{Mono, Now, OperatorId, RegionId, StoreId, StoreLimits};
+
+/// See the module's comment. All methods are synchronous and take the present in `view.now`.
+#[derive(Debug, Default)]
+pub struct Controller {
+    running: HashMap<RegionId, Arc<Operator>>,
+    /// Running operators by the kind that they count under.
+    counts: BTreeMap<Kind, u64>,
+    influence: BTreeMap<StoreId, StoreInfluence>,
+    limits: Limits,
+    waiting: Waiting,
+    records: Records,
+    /// When each running operator is looked at again without a heartbeat. An entry whose operator has ended is dropped when its
+    /// time comes.
+    pushes: BinaryHeap<Reverse<(Mono, RegionId, OperatorId)>>,
+    next_poll: Mono,
+    next_id: u64,
+}
+
+/// Operator ids start at the milliseconds of the leader's start, shifted by this many bits: unique over restarts for as long as
+/// fewer than a million operators a millisecond are made.
+const ID_TIME_SHIFT: u32 = 20;
+
+impl Controller {
+    /// Nothing runs; buckets are empty (`now` starts their refill).
+    pub fn new(now: Now) -> Self {
+        Self {
+            limits: Limits::new(now.mono),
+            next_poll: now.mono,
+            next_id: u64::try_from(now.wall.unix_millis()).unwrap_or(0) << ID_TIME_SHIFT,
+            ..Self::default()
+        }
+    }
+
+    /// Puts a store's limits in force (operators a minute).
+    pub fn set_limits(&mut self, store: StoreId, limits: StoreLimits, now: Now) {
+        self.limits.set(store, limits, now.mono);
+    }
+
+    /// A store is gone.
+    pub fn remove_limits(&mut self, store: StoreId) {
+        self.limits.remove(store);
+    }
+
+    /// Whether `ops` would be admitted now; takes nothing.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn may_add(&self, view: &ClusterView<'_>, ops: &[Operator]) -> Result<(), Reason> {
+        self.admissible(view, ops).map_err(|refusal| refusal.reason)
+    }
+
+    /// Admits and starts operators: limits, epoch, duplicates, priority in one step; nothing is taken when refused.
+    /// The effects hold the refusal's events too (`operator canceled` with `already exist` …).
+    ///
+    /// # Errors
+    /// What stands against it. All of `ops` are then cancelled and recorded.
+    pub fn add(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, out: &mut Vec<Effect>) -> Result<(), Reason> {
+        if let Err(refusal) = self.admissible(view, &ops) {
+            for mut op in ops {
+                op.cancel(refusal.cancel, view.now);
+                self.bury(op, view.now, out);
+            }
+            return Err(refusal.reason);
+        }
+        self.admit(view, ops, out);
+        Ok(())
+    }
+
+    /// Puts operators into the waiting queue (schedulers and checkers) and promotes what can run. What cannot run yet for want
+    /// of tokens or room waits until it expires.
+    ///
+    /// # Errors
+    /// What stands against it for good; all of `ops` are then cancelled and recorded.
+    pub fn add_waiting(
+        &mut self,
+        view: &ClusterView<'_>,
+        ops: Vec<Operator>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reason> {
+        if let Err(refusal) = self.may_wait(view, &ops) {
+            for mut op in ops {
+                op.cancel(refusal.cancel, view.now);
+                self.bury(op, view.now, out);
+            }
+            return Err(refusal.reason);
+        }
+        self.waiting.push(ops);
+        self.promote(view, out);
+        Ok(())
+    }
+
+    /// A region left the index. The other half of a merge is left to its own report: it ends well when it has the range.
+    pub fn on_region_gone(&mut self, view: &ClusterView<'_>, region: RegionId, out: &mut Vec<Effect>) {
+        let Some(op) = self.running.get(&region).cloned() else { return };
+        out.push(Effect::Tell(Event::OperatorRegionGone { op }));
+        self.remove_running(region, CancelReason::RegionNotFound, view.now, out);
+        self.promote(view, out);
+    }
+
+    /// Cancels the operator of `region` (`admin stop`); false when there is none.
+    pub fn cancel(&mut self, view: &ClusterView<'_>, region: RegionId, out: &mut Vec<Effect>) -> bool {
+        let removed = self.remove_with_partner(region, CancelReason::AdminStop, view.now, out);
+        if removed {
+            self.promote(view, out);
+        }
+        removed
+    }
+
+    /// Cancels every running operator (`admin stop`).
+    pub fn cancel_all(&mut self, view: &ClusterView<'_>, out: &mut Vec<Effect>) {
+        let mut regions: Vec<_> = self.running.keys().copied().collect();
+        regions.sort_unstable();
+        for region in regions {
+            self.remove_running(region, CancelReason::AdminStop, view.now, out);
+        }
+    }
+
+    /// The running operator of a region.
+    pub fn running(&self, region: RegionId) -> Option<Arc<Operator>> {
+        self.running.get(&region).cloned()
+    }
+
+    /// All running operators.
+    pub fn all_running(&self) -> Vec<Arc<Operator>> {
+        self.running.values().cloned().collect()
+    }
+
+    /// How many operators run.
+    pub fn running_len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// All waiting operators.
+    pub fn all_waiting(&self) -> Vec<Arc<Operator>> {
+        self.waiting.iter().cloned().map(Arc::new).collect()
+    }
+
+    /// The running operator of a region, else its record (10 minutes).
+    pub fn status(&self, region: RegionId) -> Option<Arc<Operator>> {
+        self.running(region).or_else(|| self.records.of_region(region))
+    }
+
+    /// Records of operators that ended at or after `from` (Unix seconds), oldest first.
+    pub fn records(&self, from: i64) -> Vec<Arc<Operator>> {
+        self.records.since(from)
+    }
+
+    /// An operator by its id: running, or one of the last that ended.
+    pub fn by_id(&self, id: OperatorId) -> Option<Arc<Operator>> {
+        self.records.by_id(id).or_else(|| self.running.values().find(|op| op.id == id).cloned())
+    }
+
+    /// How many running operators count under `kind` (see [`Kind::counted_as`]).
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.counts.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// Whether `limit` leaves room.
+    pub fn has_room(&self, view: &ClusterView<'_>, limit: ScheduleLimit) -> bool {
+        match admission::limit_value(view, limit) {
+            Some((kind, most)) => self.count(kind) < most,
+            None => self.waiting.has_room(),
+        }
+    }
+
+    /// Whether a store admits an operator of this kind now.
+    pub fn store_has_tokens(&self, store: StoreId, kind: LimitKind, now: Now) -> bool {
+        self.limits.is_free(store, kind, now.mono)
+    }
+
+    /// When a store will next have a token; `None` when it has one or has no limit, `Mono(u64::MAX)` when it never will.
+    pub fn next_token(&self, store: StoreId, kind: LimitKind, now: Now) -> Option<Mono> {
+        self.limits.next(store, kind, now.mono)
+    }
+
+    /// What running operators will change, by store; kept as operators start, move on and end.
+    pub fn influence(&self) -> &BTreeMap<StoreId, StoreInfluence> {
+        &self.influence
+    }
+
+    /// Adds (or takes away) what the steps of `op` from `first` to before `end` change.
+    fn count_influence(&mut self, op: &Operator, steps: std::ops::Range<usize>, add: bool) {
+        for step in op.steps.get(steps).unwrap_or_default() {
+            for (store, part) in step.influence(op.size_mib) {
+                let sum = self.influence.entry(store).or_default();
+                if add {
+                    sum.add(part);
+                } else {
+                    sum.subtract(part);
+                }
+                if *sum == StoreInfluence::default() {
+                    self.influence.remove(&store);
+                }
+            }
+        }
+    }
+
+    /// Takes a region's operator out of the running set, with its counts and its influence.
+    fn take_out(&mut self, region: RegionId) -> Option<Operator> {
+        let op = self.running.remove(&region)?;
+        let kind = op.kind.counted_as();
+        if let Some(count) = self.counts.get_mut(&kind) {
+            *count = count.saturating_sub(1);
+        }
+        self.count_influence(&op, op.current..op.steps.len(), false);
+        Some(Arc::unwrap_or_clone(op))
+    }
+
+    /// Takes an operator out, cancels it and records it.
+    fn remove_running(&mut self, region: RegionId, reason: CancelReason, now: Now, out: &mut Vec<Effect>) -> bool {
+        let Some(mut op) = self.take_out(region) else { return false };
+        let before = op.clone();
+        if op.cancel(reason, now) {
+            let takes = before.runs_for(now);
+            out.push(Effect::Tell(Event::OperatorRemoved { op: Arc::new(before), takes }));
+        }
+        self.bury(op, now, out);
+        true
+    }
+
+    /// The same, and the other half of a merge with it.
+    fn remove_with_partner(&mut self, region: RegionId, reason: CancelReason, now: Now, out: &mut Vec<Effect>) -> bool {
+        let partner = self.running.get(&region).and_then(|op| op.merges_with());
+        let removed = self.remove_running(region, reason, now, out);
+        self.remove_partner(region, partner, now, out);
+        removed
+    }
+
+    /// Cancels `partner` if it runs the other half of a merge with `region`.
+    fn remove_partner(&mut self, region: RegionId, partner: Option<RegionId>, now: Now, out: &mut Vec<Effect>) {
+        let Some(partner) = partner else { return };
+        if self.running.get(&partner).is_some_and(|op| op.merges_with() == Some(region)) {
+            self.remove_running(partner, CancelReason::RelatedMergeRegion, now, out);
+        }
+    }
+
+    /// Tells that an operator has ended and records it.
+    fn bury(&mut self, op: Operator, now: Now, out: &mut Vec<Effect>) {
+        let takes = op.runs_for(now);
+        let op = Arc::new(op);
+        out.push(Effect::Tell(Event::OperatorEnded { op: op.clone(), takes }));
+        self.records.push(op, now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Rates on virtual time.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::scheduler::operator::step::SMALL_COST;
+
+const STORE: StoreId = StoreId(1);
+
+fn both(rate: f64) -> StoreLimits {
+    StoreLimits { add_peer: rate, remove_peer: rate }
+}
+
+fn cost(cost: u64) -> Costs {
+    Costs::from([((STORE, LimitKind::AddPeer), cost)])
+}
+
+/// Asks at each of `times` (nanoseconds) and says when it got one.
+fn admitted(limits: &mut Limits, times: impl Iterator<Item = u64>, cost_of: impl Fn(usize) -> u64) -> Vec<(u64, u64)> {
+    let asked = times.enumerate().map(|(i, at)| (at, cost_of(i)));
+    asked.filter(|(at, price)| limits.take(&cost(*price), Mono(*at)).is_ok()).collect()
+}
+
+/// The most operators in any minute.
+fn worst_minute(times: &[(u64, u64)]) -> usize {
+    let in_minute = |from: u64| times.iter().filter(|(at, _)| *at >= from && *at - from < 60_000_000_000).count();
+    times.iter().map(|(at, _)| in_minute(*at)).max().unwrap_or(0)
+}
+
+#[test]
+fn default_limits_give_exactly_their_number_evenly() {
+    let mut limits = Limits::new(Mono(0));
+    limits.set(STORE, both(15.0), Mono(0));
+    let ticks = (0..60_000).map(|t| t * 10_000_000);
+    let got: Vec<_> = admitted(&mut limits, ticks, |_| FULL_COST).into_iter().map(|(at, _)| at).collect();
+    // Ten minutes, the first interval spent waiting: a new leader starts with empty buckets.
+    assert_eq!(got.len(), 149);
+    assert_eq!(got[0], 4_000_000_000);
+    assert!(got.windows(2).all(|w| w[1] - w[0] == 4_000_000_000));
+}
+
+#[test]
+fn idle_time_saves_nothing_up() {
+    let mut limits = Limits::new(Mono(0));
+    limits.set(STORE, both(60.0), Mono(0));
+    let hour = 3_600_000_000_000;
+    assert!(limits.take(&cost(FULL_COST), Mono(hour)).is_ok());
+    assert_eq!(limits.take(&cost(FULL_COST), Mono(hour)), Err((STORE, LimitKind::AddPeer)));
+    assert_eq!(limits.next(STORE, LimitKind::AddPeer, Mono(hour)), Some(Mono(hour + 1_000_000_000)));
+    assert_eq!(limits.next(STORE, LimitKind::RemovePeer, Mono(hour)), None);
+}
+
+#[test]
+fn fast_rates_do_not_lose_to_slow_ticks() {
+    let mut limits = Limits::new(Mono(0));
+    limits.set(STORE, both(7200.0), Mono(0));
+    // Five asked for in each tick of 25 ms: 8.3 ms each, so three a tick.
+    let asked = (0..2400).flat_map(|t| [t * 25_000_000; 5]);
+    let got = admitted(&mut limits, asked, |_| FULL_COST);
+    assert!((7150..=7200).contains(&got.len()), "{}", got.len());
+}
+
+#[test]
+fn all_or_nothing() {
+    let mut limits = Limits::new(Mono(0));
+    limits.set(STORE, both(60.0), Mono(0));
+    limits.set(StoreId(2), both(0.0), Mono(0));
+    let now = Mono(10_000_000_000);
+    let pair = Costs::from([((STORE, LimitKind::AddPeer), 1000), ((StoreId(2), LimitKind::RemovePeer), 1000)]);
+    assert_eq!(limits.take(&pair, now), Err((StoreId(2), LimitKind::RemovePeer)));
+    assert!(limits.take(&cost(FULL_COST), now).is_ok(), "nothing was taken from store 1");
+}
+
+#[test]
+fn strange_rates_do_no_harm() {
+    for rate in [0.0, -1.0, f64::NAN, 1e-300] {
+        let mut limits = Limits::new(Mono(0));
+        limits.set(STORE, both(rate), Mono(0));
+        assert!(limits.take(&cost(FULL_COST), Mono(u64::MAX / 2)).is_err(), "{rate}");
+        assert_eq!(limits.next(STORE, LimitKind::AddPeer, Mono(1)), Some(Mono(u64::MAX)));
+        assert!(limits.take(&cost(0), Mono(0)).is_ok(), "an empty region costs nothing");
+    }
+    for rate in [UNLIMITED, f64::INFINITY] {
+        let mut limits = Limits::new(Mono(0));
+        limits.set(STORE, both(rate), Mono(0));
+        assert_eq!(admitted(&mut limits, [0; 1000].into_iter(), |_| FULL_COST).len(), 1000);
+    }
+}
+
+#[test]
+fn another_rate_forgives_nothing() {
+    let mut limits = Limits::new(Mono(0));
+    limits.set(STORE, both(1.0), Mono(0));
+    let now = Mono(60_000_000_000);
+    assert!(limits.take(&cost(FULL_COST), now).is_ok());
+    limits.set(STORE, both(60.0), now);
+    assert_eq!(limits.next(STORE, LimitKind::AddPeer, now), Some(Mono(61_000_000_000)));
+    // The same again changes nothing.
+    limits.set(STORE, both(60.0), Mono(60_500_000_000));
+    assert_eq!(limits.next(STORE, LimitKind::AddPeer, now), Some(Mono(61_000_000_000)));
+}
+
+proptest! {
+    /// O6: no minute, wherever it begins, sees more full-size operators than the limit, whoever asks how often.
+    #[test]
+    fn o6_limits_hold_in_any_minute(
+        rate in prop_oneof![1u32..30, 60u32..120, 590u32..2000],
+        gaps in prop::collection::vec(0u64..3_000, 1..600),
+        start in 0u64..100_000,
+    ) {
+        let mut limits = Limits::new(Mono(start * 1_000_000));
+        limits.set(STORE, both(f64::from(rate)), Mono(start * 1_000_000));
+        let mut at = start * 1_000_000;
+        let times: Vec<u64> = gaps.iter().flat_map(|gap| {
+            at += gap * 1_000_000;
+            // Asked again and again at once, as by a work list.
+            [at; 12]
+        }).collect();
+        let got = admitted(&mut limits, times.into_iter(), |_| FULL_COST);
+        prop_assert!(worst_minute(&got) <= rate as usize);
+    }
+
+    /// O6 for mixed sizes: their sum stays below the limit and one operator more.
+    #[test]
+    fn o6_mixed_costs_stay_within_one_operator(
+        rate in 1u32..100,
+        asks in prop::collection::vec((0u64..2_000, any::<bool>()), 1..400),
+    ) {
+        let mut limits = Limits::new(Mono(0));
+        limits.set(STORE, both(f64::from(rate)), Mono(0));
+        let mut at = 0;
+        let times: Vec<u64> = asks.iter().map(|(gap, _)| { at += gap * 1_000_000; at }).collect();
+        let got = admitted(&mut limits, times.into_iter(), |i| if asks[i].1 { FULL_COST } else { SMALL_COST });
+        for (from, _) in &got {
+            let sum: u64 = got.iter().filter(|(at, _)| at >= from && at - from < 60_000_000_000).map(|(_, c)| c).sum();
+            prop_assert!(sum < (u64::from(rate) + 1) * FULL_COST);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a checker finds for one region. A refusal is a value: metrics, logs, explanations and tests are derived from it.
+
+use std::collections::BTreeMap;
+
+use super::operator::Operator;
+use crate::model::{PeerId, RegionId, StoreId};
+
+/// What to do about a region.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing is wrong that the checker looks at.
+    Healthy,
+    /// These operators would mend it (two only for a merge).
+    Propose(Vec<Operator>),
+    /// Something is wrong, and this keeps it from being mended now.
+    Blocked(Reason),
+}
+
+/// Token kinds of a store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum LimitKind {
+    /// `add-peer`
+    AddPeer,
+    /// `remove-peer`
+    RemovePeer,
+    /// Snapshots in flight (store limit v2).
+    SendSnapshot,
+}
+
+/// The schedule limits of the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ScheduleLimit {
+    /// `replica-schedule-limit`
+    Replica,
+    /// `region-schedule-limit`
+    Region,
+    /// `leader-schedule-limit`
+    Leader,
+    /// `merge-schedule-limit`
+    Merge,
+    /// `hot-region-schedule-limit`
+    HotRegion,
+    /// `scheduler-max-waiting-operator`
+    Waiting,
+}
+
+/// Why a region is not being mended now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Scheduling is halted (`halt-scheduling`).
+    Halted,
+    /// Not enough is known yet after this leader's start.
+    NotPrepared,
+    /// The region already has an operator.
+    OperatorRunning(RegionId),
+    /// A store has no tokens left.
+    StoreLimit {
+        /// The store.
+        store: StoreId,
+        /// Which tokens.
+        kind: LimitKind,
+    },
+    /// A schedule limit of the configuration is reached.
+    ScheduleLimit(ScheduleLimit),
+    /// No store can take the peer: how many candidates each filter refused, and one store for each.
+    NoTarget {
+        /// Filter name to (refused stores).
+        refused: BTreeMap<&'static str, Vec<StoreId>>,
+    },
+    /// A store could take the peer, but not now (its tokens, snapshots or pending peers are used up).
+    TargetBusy {
+        /// Filter name to (refused stores).
+        refused: BTreeMap<&'static str, Vec<StoreId>>,
+    },
+    /// No peer can take the leadership that has to move first.
+    NoLeaderTarget,
+    /// The region has no leader that reports.
+    NoLeader,
+    /// A peer that must not be disturbed lags behind.
+    PendingPeer(PeerId),
+    /// A `schedule=deny` rule holds the region.
+    Denied {
+        /// Id of the label rule.
+        rule: String,
+    },
+    /// The configuration switches this repair off (`enable-replace-offline-replica` …): the key's name.
+    SwitchedOff(&'static str),
+    /// The checker is paused.
+    CheckerPaused(&'static str),
+    /// No id is at hand for a new peer.
+    NoId,
+    /// The operator could not be built: the builder's words.
+    Build(String),
+    /// No rule covers the region.
+    NoRule,
+}
+
+/// What can end a refusal: a blocked region is not looked at again before one of these.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Wake {
+    /// A store's tokens are refilled, at a time that is known.
+    Tokens,
+    /// A running operator ends.
+    OperatorEnd,
+    /// A store's record or report changes, or it comes and goes.
+    Store,
+    /// Configuration, placement rules or region labels change.
+    Settings,
+    /// A label expires.
+    Expiry,
+    /// The region's leader reports a change.
+    Heartbeat,
+    /// The next tick will do.
+    Tick,
+}
+
+impl Reason {
+    /// The events that can end this refusal.
+    pub fn wakes(&self) -> &'static [Wake] {
+        match self {
+            Reason::Halted | Reason::SwitchedOff(_) | Reason::CheckerPaused(_) => &[Wake::Settings],
+            Reason::NotPrepared => &[Wake::Heartbeat, Wake::Tick],
+            Reason::OperatorRunning(_) => &[Wake::OperatorEnd],
+            Reason::StoreLimit { .. } => &[Wake::Tokens],
+            Reason::ScheduleLimit(_) => &[Wake::OperatorEnd, Wake::Settings],
+            Reason::NoTarget { .. } => &[Wake::Store, Wake::Settings],
+            Reason::TargetBusy { .. } => &[Wake::Tokens, Wake::Store],
+            Reason::NoLeaderTarget => &[Wake::Heartbeat, Wake::Store],
+            Reason::NoLeader | Reason::PendingPeer(_) => &[Wake::Heartbeat],
+            Reason::Denied { .. } => &[Wake::Settings, Wake::Expiry],
+            Reason::NoId => &[Wake::Tick],
+            Reason::Build(_) | Reason::NoRule => &[Wake::Heartbeat, Wake::Settings],
+        }
+    }
+
+    /// A short name for counting refusals of one sort.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Reason::Halted => "halted",
+            Reason::NotPrepared => "not-prepared",
+            Reason::OperatorRunning(_) => "operator-running",
+            Reason::StoreLimit { .. } => "store-limit",
+            Reason::ScheduleLimit(_) => "schedule-limit",
+            Reason::NoTarget { .. } => "no-target",
+            Reason::TargetBusy { .. } => "target-busy",
+            Reason::NoLeaderTarget => "no-leader-target",
+            Reason::NoLeader => "no-leader",
+            Reason::PendingPeer(_) => "pending-peer",
+            Reason::Denied { .. } => "denied",
+            Reason::SwitchedOff(_) => "switched-off",
+            Reason::CheckerPaused(_) => "checker-paused",
+            Reason::NoId => "no-id",
+            Reason::Build(_) => "build",
+            Reason::NoRule => "no-rule",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each reason. A new one makes the match in [`Reason::name`] fail to compile; this list then fails the count below.
+    fn all() -> Vec<Reason> {
+        vec![
+            Reason::Halted,
+            Reason::NotPrepared,
+            Reason::OperatorRunning(RegionId(1)),
+            Reason::StoreLimit { store: StoreId(1), kind: LimitKind::AddPeer },
+            Reason::ScheduleLimit(ScheduleLimit::Replica),
+            Reason::NoTarget { refused: BTreeMap::new() },
+            Reason::TargetBusy { refused: BTreeMap::new() },
+            Reason::NoLeaderTarget,
+            Reason::NoLeader,
+            Reason::PendingPeer(PeerId(1)),
+            Reason::Denied { rule: "r".into() },
+            Reason::SwitchedOff("enable-make-up-replica"),
+            Reason::CheckerPaused("rule-checker"),
+            Reason::NoId,
+            Reason::Build("text".into()),
+            Reason::NoRule,
+        ]
+    }
+
+    #[test]
+    fn o9_every_reason_names_what_ends_it() {
+        let names: std::collections::BTreeSet<_> = all().iter().map(Reason::name).collect();
+        assert_eq!(names.len(), all().len(), "each reason has a name of its own");
+        for reason in all() {
+            assert!(!reason.wakes().is_empty(), "{reason:?} would sleep for ever");
+        }
+    }
+}

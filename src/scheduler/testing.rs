@@ -1,0 +1,326 @@
+//! A small world for tests of deciding code: stores, regions, a controller and a patrol on virtual time, with nodes that do what
+//! they are told after a while.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    controller::Controller,
+    effect::{Command, CommandKind, Effect, Event, PeerChange},
+    operator::Operator,
+    patrol::Patrol,
+    placement::RuleSet,
+    region_label::LabelIndex,
+    view::{ClusterView, IdSource, Settings},
+};
+use crate::{
+    config::{BerthConfig, ReplicationConfig, ScheduleConfig},
+    model::{
+        DownPeer, Epoch, KeyRange, Mono, Now, Peer, PeerId, Region, RegionId, RegionMeta, Role, Rule, StoreId,
+        StoreLabel, StoreLimits, StoreRecord, StoreState, StoreStats, Wall,
+    },
+    store::{RegionIndex, StoreTable},
+};
+
+/// Ids from 1,000,000 up.
+#[derive(Debug)]
+pub(super) struct Ids(AtomicU64);
+
+impl IdSource for Ids {
+    fn next_peer_id(&self) -> Option<PeerId> {
+        Some(PeerId(self.0.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// See the module's comment.
+pub(super) struct World {
+    pub(super) regions: RegionIndex,
+    pub(super) stores: StoreTable,
+    pub(super) settings: Settings,
+    pub(super) now: Now,
+    pub(super) controller: Controller,
+    pub(super) patrol: Patrol,
+    /// How long nodes take for a command.
+    pub(super) node_takes: Duration,
+    /// Operators admitted, with their times.
+    pub(super) added: Vec<(Mono, Arc<Operator>)>,
+    /// Stores that report no more.
+    pub(super) silent: Vec<StoreId>,
+    /// Commands under way, by the time of their effect.
+    under_way: BTreeMap<(Mono, u64), Command>,
+    sent: u64,
+    ids: Ids,
+}
+
+impl World {
+    /// `stores` empty stores of 1 TiB under PD's defaults, three voters a region.
+    pub(super) fn new(stores: u64) -> Self {
+        let replication = ReplicationConfig::default();
+        let now = Now::default().plus(Duration::from_secs(1000));
+        let rule = RuleSet::default_rule(replication.max_replicas, &[], "");
+        let settings = Settings {
+            schedule: Arc::new(ScheduleConfig::default()),
+            replication: Arc::new(replication),
+            berth: Arc::new(BerthConfig::default()),
+            rules: Arc::new(RuleSet::new(vec![Arc::new(rule)], vec![]).unwrap()),
+            labels: Arc::new(LabelIndex::default()),
+            version: "8.5.0".parse().unwrap(),
+        };
+        let mut world = Self {
+            regions: RegionIndex::default(),
+            stores: StoreTable::default(),
+            settings,
+            now,
+            controller: Controller::new(now),
+            patrol: Patrol::new(),
+            node_takes: Duration::from_millis(20),
+            added: Vec::new(),
+            silent: Vec::new(),
+            under_way: BTreeMap::new(),
+            sent: 0,
+            ids: Ids(AtomicU64::new(1_000_000)),
+        };
+        for id in 1..=stores {
+            world.put_store(id, StoreState::Up, &[]);
+        }
+        world
+    }
+
+    pub(super) fn put_store(&mut self, id: u64, state: StoreState, labels: &[(&str, &str)]) {
+        let labels = labels.iter().map(|(k, v)| StoreLabel { key: (*k).into(), value: (*v).into() }).collect();
+        let record = StoreRecord {
+            id: StoreId(id),
+            labels,
+            state,
+            leader_weight: 1.0,
+            region_weight: 1.0,
+            ..StoreRecord::default()
+        };
+        self.stores.put_record(Arc::new(record), self.now);
+        self.report_store(id);
+    }
+
+    /// Sets the state of a store, keeping its labels, and tells the patrol.
+    pub(super) fn set_state(&mut self, id: u64, state: StoreState) {
+        let mut record = StoreRecord::clone(&self.stores.get(StoreId(id)).unwrap().record);
+        record.state = state;
+        self.stores.put_record(Arc::new(record), self.now);
+        self.with_view(|view, _, patrol, _| patrol.on_store_changed(view, StoreId(id)));
+    }
+
+    pub(super) fn report_store(&self, id: u64) {
+        let stats = StoreStats { capacity: 1 << 40, available: 1 << 39, used_size: 1 << 38, ..StoreStats::default() };
+        self.stores.heartbeat(StoreId(id), stats, self.now);
+    }
+
+    pub(super) fn set_schedule(&mut self, change: impl FnOnce(&mut ScheduleConfig)) {
+        let mut schedule = ScheduleConfig::clone(&self.settings.schedule);
+        change(&mut schedule);
+        self.settings.schedule = Arc::new(schedule);
+        self.patrol.on_settings_changed();
+    }
+
+    pub(super) fn set_rules(&mut self, rules: Vec<Rule>) {
+        let rules = rules.into_iter().map(Arc::new).collect();
+        self.settings.rules = Arc::new(RuleSet::new(rules, vec![]).unwrap());
+        self.patrol.on_settings_changed();
+    }
+
+    pub(super) fn set_limits(&mut self, store: u64, add_peer: f64, remove_peer: f64) {
+        self.controller.set_limits(StoreId(store), StoreLimits { add_peer, remove_peer }, self.now);
+    }
+
+    /// A region of 96 MiB with id `at * 10`, the key range of position `at`, voters on `stores`, led by the first.
+    pub(super) fn region(at: u64, stores: &[u64]) -> Region {
+        let peers = stores.iter().enumerate().map(|(i, s)| Peer::voter(at * 10 + 1 + i as u64, *s)).collect();
+        let key = |n: u64| n.to_be_bytes().to_vec();
+        Region {
+            meta: Arc::new(RegionMeta {
+                id: RegionId(at * 10),
+                range: KeyRange::new(key(at), key(at + 1)),
+                epoch: Epoch::new(1, 1),
+                peers,
+            }),
+            leader: Some(PeerId(at * 10 + 1)),
+            term: 5,
+            size_mib: 96,
+            size_known: true,
+            keys: 1000,
+            ..Region::default()
+        }
+    }
+
+    /// Takes a region heartbeat in, as the cluster does.
+    pub(super) fn report(&mut self, mut region: Region) -> Vec<Effect> {
+        region.heard = Some(self.now.mono);
+        let applied = self.regions.apply(region).unwrap();
+        let mut out = Vec::new();
+        self.with_view(|view, controller, patrol, out| {
+            controller.on_heartbeat(view, &applied.region, out);
+            patrol.on_region_changed(&applied.region);
+        })
+        .into_iter()
+        .for_each(|e| out.push(e));
+        self.take_in(&out);
+        out
+    }
+
+    /// How many peer ids were taken.
+    pub(super) fn ids_taken(&self) -> u64 {
+        self.ids.0.load(Ordering::Relaxed) - 1_000_000
+    }
+
+    /// Lets `by` pass at once; every store that is not silent reports.
+    pub(super) fn pass(&mut self, by: Duration) {
+        self.now = self.now.plus(by);
+        for id in self.stores.snapshot().keys().filter(|id| !self.silent.contains(id)) {
+            self.report_store(id.0);
+        }
+    }
+
+    pub(super) fn get(&self, id: u64) -> Arc<Region> {
+        self.regions.get(RegionId(id)).unwrap()
+    }
+
+    /// Calls `f` with a view of the present.
+    pub(super) fn with_view(
+        &mut self,
+        f: impl FnOnce(&ClusterView<'_>, &mut Controller, &mut Patrol, &mut Vec<Effect>),
+    ) -> Vec<Effect> {
+        let stores = self.stores.snapshot();
+        let view = ClusterView {
+            regions: &self.regions,
+            stores: &stores,
+            settings: &self.settings,
+            now: self.now,
+            leader_since: Mono(0),
+            ids: &self.ids,
+        };
+        let mut out = Vec::new();
+        f(&view, &mut self.controller, &mut self.patrol, &mut out);
+        out
+    }
+
+    /// Lets 10 ms pass: nodes finish what they were told, then patrol and controller have their tick. Returns how many operators
+    /// were admitted.
+    pub(super) fn tick(&mut self) -> usize {
+        self.now = self.now.plus(Duration::from_millis(10));
+        if self.now.mono.0.is_multiple_of(10_000_000_000) {
+            for id in self.stores.snapshot().keys().filter(|id| !self.silent.contains(id)) {
+                self.report_store(id.0);
+            }
+        }
+        let due = self.under_way.split_off(&(self.now.mono, u64::MAX));
+        for command in std::mem::replace(&mut self.under_way, due).into_values() {
+            if let Some(region) = self.regions.get(command.region)
+                && let Some(changed) = carry_out(&region, &command)
+            {
+                self.report(changed);
+            }
+        }
+        let before = self.added.len();
+        let out = self.with_view(|view, controller, patrol, out| {
+            patrol.tick(view, controller, out);
+            controller.tick(view, out);
+        });
+        self.take_in(&out);
+        self.added.len() - before
+    }
+
+    /// Sends what `effects` hold to the nodes.
+    pub(super) fn start(&mut self, effects: &[Effect]) {
+        self.take_in(effects);
+    }
+
+    /// Lets nodes carry commands out, without patrol, until none is under way.
+    pub(super) fn finish_commands(&mut self) {
+        while let Some(((at, _), command)) = self.under_way.pop_first() {
+            self.now = Now { mono: self.now.mono.max(at), ..self.now };
+            if let Some(changed) = self.regions.get(command.region).and_then(|r| carry_out(&r, &command)) {
+                self.report(changed);
+            }
+        }
+    }
+
+    fn take_in(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Send(command) => {
+                    self.sent += 1;
+                    self.under_way.insert((self.now.mono.plus(self.node_takes), self.sent), command.clone());
+                }
+                Effect::Tell(Event::OperatorAdded { op }) => self.added.push((self.now.mono, op.clone())),
+                Effect::Tell(Event::OperatorEnded { op, .. }) => self.patrol.on_operator_ended(op.region),
+                Effect::Tell(_) | Effect::CacheRegion(_) | Effect::ForgetRegion(_) => {}
+            }
+        }
+    }
+}
+
+/// The region after its leader has done as told; `None` when the command is out of date.
+fn carry_out(region: &Region, command: &Command) -> Option<Region> {
+    if region.epoch() != command.epoch {
+        return None;
+    }
+    let mut next = region.clone();
+    match &command.kind {
+        CommandKind::TransferLeader { to } => {
+            next.leader = Some(to.id);
+            next.term += 1;
+        }
+        CommandKind::ChangePeerV2 { changes } => {
+            let meta = Arc::make_mut(&mut next.meta);
+            let joint = changes.len() > 1;
+            if changes.is_empty() {
+                for peer in &mut meta.peers {
+                    meta.epoch.conf_ver += u64::from(peer.role.in_joint_state());
+                    peer.role = match peer.role {
+                        Role::IncomingVoter => Role::Voter,
+                        Role::DemotingVoter => Role::Learner,
+                        role => role,
+                    };
+                }
+            }
+            for (change, peer) in changes {
+                meta.epoch.conf_ver += 1;
+                let role = match (change, joint) {
+                    (PeerChange::RemoveNode, _) => {
+                        meta.peers.retain(|p| p.id != peer.id);
+                        continue;
+                    }
+                    (PeerChange::AddNode, true) => Role::IncomingVoter,
+                    (PeerChange::AddNode, false) => Role::Voter,
+                    (PeerChange::AddLearnerNode, true) => Role::DemotingVoter,
+                    (PeerChange::AddLearnerNode, false) => Role::Learner,
+                };
+                match meta.peers.iter_mut().find(|p| p.id == peer.id) {
+                    Some(known) => known.role = role,
+                    None => meta.peers.push(Peer { role, ..*peer }),
+                }
+            }
+        }
+        _ => return None,
+    }
+    let still_there = |id: PeerId| next.meta.peer(id).is_some();
+    next.down = region.down.iter().copied().filter(|d| still_there(d.peer)).collect();
+    Some(next)
+}
+
+/// The same region with this peer reported down.
+pub(super) fn with_down(region: &Region, store: u64, seconds: u64) -> Region {
+    let peer = region.meta.peer_on(StoreId(store)).unwrap().id;
+    Region { down: vec![DownPeer { peer, seconds }], ..region.clone() }
+}
+
+/// The wall clock at `world`'s present, for labels that expire.
+pub(super) fn wall(world: &World, plus: Duration) -> Wall {
+    world.now.plus(plus).wall
+}
