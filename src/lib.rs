@@ -4,9 +4,11 @@
 //! `telemetry` stand beside and know only `model`. ARCHITECTURE.md is the map; a test in `tests/tidy.rs` reads the `use` lines.
 
 pub mod config;
+pub mod ctl;
 pub mod meta;
 pub mod model;
 pub mod proto;
 pub mod scheduler;
+pub mod sim;
 pub mod store;
 pub mod telemetry;
