@@ -1,0 +1,200 @@
+//! What every method has in common: the checks before a handler and the header of each answer.
+//!
+//! Owns: PD's order of checks (forwarding, leader, cluster id, then the handler's own) and how an error gets into an answer.
+//! Must not know: what a method does.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+
+use super::Answers;
+use crate::{
+    api::{
+        App,
+        error::{ApiError, Wire},
+    },
+    proto::pdpb,
+};
+
+/// Where a client asks a follower to pass a call on.
+const FORWARDED_HOST: &str = "pd-forwarded-host";
+
+/// A request of `pdpb`.
+pub(super) trait HasClusterId {
+    /// Whether the method is served by the leader only and checks the cluster id.
+    const CHECKED: bool = true;
+    /// The cluster id in the header; 0 without one.
+    fn cluster_id(&self) -> u64;
+}
+
+/// An answer of `pdpb`.
+pub(super) trait TakesHeader: Default {
+    /// Puts the header in. The few answers without one keep what they can of the error.
+    fn put_header(&mut self, header: pdpb::ResponseHeader);
+}
+
+macro_rules! requests {
+    ($($Request:ident)*) => {
+        $(impl HasClusterId for pdpb::$Request {
+            fn cluster_id(&self) -> u64 {
+                self.header.as_ref().map_or(0, |h| h.cluster_id)
+            }
+        })*
+    };
+}
+
+macro_rules! unchecked_requests {
+    ($($Request:ident)*) => {
+        $(impl HasClusterId for pdpb::$Request {
+            const CHECKED: bool = false;
+            fn cluster_id(&self) -> u64 {
+                0
+            }
+        })*
+    };
+}
+
+macro_rules! answers {
+    ($($Answer:ident)*) => {
+        $(impl TakesHeader for pdpb::$Answer {
+            fn put_header(&mut self, header: pdpb::ResponseHeader) {
+                self.header = Some(header);
+            }
+        })*
+    };
+}
+
+requests! {
+    BootstrapRequest IsBootstrappedRequest AllocIdRequest IsSnapshotRecoveringRequest GetClusterConfigRequest
+    PutClusterConfigRequest GetStoreRequest PutStoreRequest GetAllStoresRequest StoreHeartbeatRequest
+    ReportMinResolvedTsRequest GetRegionRequest GetRegionByIdRequest ScanRegionsRequest BatchScanRegionsRequest
+    AskSplitRequest AskBatchSplitRequest ReportSplitRequest ReportBatchSplitRequest GetOperatorRequest GetMinTsRequest
+    GetGcSafePointRequest UpdateGcSafePointRequest UpdateServiceGcSafePointRequest TsoRequest QueryRegionRequest
+    RegionHeartbeatRequest ReportBucketsRequest
+}
+
+// A client learns the cluster id from the first two; the others have no header.
+unchecked_requests! { GetMembersRequest GetClusterInfoRequest StoreGlobalConfigRequest LoadGlobalConfigRequest }
+
+answers! {
+    GetClusterInfoResponse GetMembersResponse BootstrapResponse IsBootstrappedResponse AllocIdResponse
+    IsSnapshotRecoveringResponse GetClusterConfigResponse PutClusterConfigResponse GetStoreResponse PutStoreResponse
+    GetAllStoresResponse StoreHeartbeatResponse ReportMinResolvedTsResponse GetRegionResponse ScanRegionsResponse
+    BatchScanRegionsResponse AskSplitResponse AskBatchSplitResponse ReportSplitResponse ReportBatchSplitResponse
+    GetOperatorResponse GetMinTsResponse GetGcSafePointResponse UpdateGcSafePointResponse
+    UpdateServiceGcSafePointResponse TsoResponse QueryRegionResponse RegionHeartbeatResponse ReportBucketsResponse
+    WatchGlobalConfigResponse
+}
+
+impl TakesHeader for pdpb::StoreGlobalConfigResponse {
+    fn put_header(&mut self, header: pdpb::ResponseHeader) {
+        if let Some(error) = header.error {
+            self.error = Some(error);
+        }
+    }
+}
+
+impl TakesHeader for pdpb::LoadGlobalConfigResponse {
+    /// It has no place for a header; loading has no error but those of single items.
+    fn put_header(&mut self, _: pdpb::ResponseHeader) {}
+}
+
+/// The header of an answer, with an error or without.
+pub(super) fn header(app: &App, error: Option<pdpb::Error>) -> pdpb::ResponseHeader {
+    pdpb::ResponseHeader { cluster_id: app.meta.cluster_id().0, error }
+}
+
+/// An answer that holds nothing but its header.
+pub(super) fn refusal<A: TakesHeader>(app: &App, error: pdpb::Error) -> A {
+    let mut answer = A::default();
+    answer.put_header(header(app, Some(error)));
+    answer
+}
+
+/// Refuses a forged or stale `pd-forwarded-host`. A call for this member itself is served as any other.
+pub(super) fn check_forward(app: &App, metadata: &MetadataMap) -> Result<(), Status> {
+    let Some(host) = metadata.get(FORWARDED_HOST) else { return Ok(()) };
+    let host = host.to_str().unwrap_or_default();
+    let is_own = || app.info.client_urls.iter().any(|url| url == host);
+    if host.is_empty() || is_own() {
+        return Ok(());
+    }
+    // The words at the end make PD's client look up the members again.
+    let text = format!("forwarded host {host:?} is not a client URL of the PD leader: pd is not leader of cluster");
+    Err(Status::invalid_argument(text))
+}
+
+/// The checks of a request that only the leader of the right cluster answers.
+pub(super) fn check_request(app: &App, request: &impl HasClusterId) -> Result<(), Status> {
+    app.require_leader().map_err(ApiError::into_status)?;
+    check_cluster_id(app, request.cluster_id())
+}
+
+/// Refuses a request for another cluster.
+pub(super) fn check_cluster_id(app: &App, got: u64) -> Result<(), Status> {
+    let need = app.meta.cluster_id().0;
+    if got == need {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!("mismatch cluster id, need {need} but got {got}")))
+}
+
+/// Checks a request, runs its handler, and gives the answer its header.
+pub(super) async fn unary<Q: HasClusterId, A: TakesHeader>(
+    app: &Arc<App>,
+    request: Request<Q>,
+    handler: impl AsyncFnOnce(&App, Q) -> Result<A, ApiError>,
+) -> Result<Response<A>, Status> {
+    check_forward(app, request.metadata())?;
+    let request = request.into_inner();
+    if Q::CHECKED {
+        check_request(app, &request)?;
+    }
+    answer(app, handler(app, request).await).map(Response::new)
+}
+
+/// What a handler's result is on the wire.
+pub(super) fn answer<A: TakesHeader>(app: &App, result: Result<A, ApiError>) -> Result<A, Status> {
+    match result {
+        Ok(mut answer) => {
+            answer.put_header(header(app, None));
+            Ok(answer)
+        }
+        Err(error) => match error.into_wire() {
+            Wire::Header(error) => Ok(refusal(app, error)),
+            Wire::Status(status) => Err(*status),
+        },
+    }
+}
+
+/// How streams end when the server does: clients go elsewhere or come back.
+pub(super) fn closing() -> Status {
+    Status::unavailable("server is closing")
+}
+
+/// One answer for each message, in order; ends with the client's side, with the first status, or with the server.
+pub(super) fn one_by_one<Q, A, F, Fut>(app: Arc<App>, requests: Streaming<Q>, handler: F) -> Answers<A>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    F: Fn(Arc<App>, Q) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    Box::pin(futures::stream::unfold(Some((app, requests, handler)), async |state| {
+        let (app, mut requests, handler) = state?;
+        let request = tokio::select! {
+            biased;
+            () = app.closing.cancelled() => Err(closing()),
+            request = requests.message() => request,
+        };
+        let request = match request {
+            Ok(Some(request)) => request,
+            Ok(None) => return None,
+            Err(status) => return Some((Err(status), None)),
+        };
+        match handler(app.clone(), request).await {
+            Ok(answer) => Some((Ok(answer), Some((app, requests, handler)))),
+            Err(status) => Some((Err(status), None)),
+        }
+    }))
+}

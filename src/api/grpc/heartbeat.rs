@@ -1,0 +1,262 @@
+//! Heartbeat streams of regions, and bucket reports.
+//!
+//! A stream carries the heartbeats of all regions that a store leads; commands go back on the newest stream of a store. One task
+//! (the connection's) reads heartbeats and sends commands, so a stream costs no task of its own. A bad heartbeat gets an error in
+//! a header and ends nothing but itself; only an unknown leader store ends the stream, as in PD.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::{Histogram, IntCounter};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::{Answers, header};
+use crate::{
+    api::{ApiError, App, app::StreamItem, compact_text::compact, convert, error::header_error, lines},
+    model::{Mono, StoreId},
+    proto::pdpb,
+    scheduler::cluster::HeartbeatError,
+};
+
+/// Most commands that wait for one stream. A full queue drops the new command: it is made again at the region's next heartbeat or
+/// push, and an older one must not be lost for it.
+pub const COMMAND_QUEUE: usize = 4096;
+
+/// How often a living stream claims its store again, in case a newer stream came and went (PD's
+/// `heartbeat-stream-bind-interval`).
+const REBIND: Duration = Duration::from_secs(60);
+
+/// Most bytes of keys in one bucket report; a region is a few hundred keys at most.
+const MAX_BUCKET_KEYS: usize = 16_384;
+
+/// The metrics of one store's heartbeats, looked up once.
+struct Counters {
+    received: IntCounter,
+    ok: IntCounter,
+    refused: IntCounter,
+    bound: IntCounter,
+    no_peer: IntCounter,
+    invalid: IntCounter,
+    seconds: Histogram,
+    age: Histogram,
+}
+
+impl Counters {
+    fn new(app: &App, address: &str, store: StoreId) -> Self {
+        let metrics = &app.metrics.heartbeats;
+        let store = store.to_string();
+        let count = |status| metrics.region.with_label_values(&[address, &store, "report", status]);
+        Self {
+            received: count("recv"),
+            ok: count("ok"),
+            refused: count("err"),
+            bound: count("bind"),
+            no_peer: count("no-peer"),
+            invalid: count("invalid-region"),
+            seconds: metrics.region_seconds.with_label_values(&[address, &store]),
+            age: metrics.region_age_seconds.with_label_values(&[address, &store]),
+        }
+    }
+}
+
+/// A store whose leaders report on this stream.
+struct Bound {
+    store: StoreId,
+    since: Mono,
+    counters: Counters,
+}
+
+/// One open stream.
+struct Heartbeats {
+    app: Arc<App>,
+    requests: Streaming<pdpb::RegionHeartbeatRequest>,
+    stream: u64,
+    queue: mpsc::Sender<StreamItem>,
+    commands: mpsc::Receiver<StreamItem>,
+    /// Nearly always one.
+    bound: Vec<Bound>,
+}
+
+impl Drop for Heartbeats {
+    fn drop(&mut self) {
+        for bound in &self.bound {
+            self.app.streams.unbind(bound.store, self.stream);
+        }
+    }
+}
+
+/// What a heartbeat comes to.
+enum Next {
+    /// Nothing to say.
+    Silent,
+    /// An answer, and the stream goes on.
+    Answer(Box<pdpb::RegionHeartbeatResponse>),
+    /// An answer, and the stream ends.
+    Last(Box<pdpb::RegionHeartbeatResponse>),
+}
+
+/// `RegionHeartbeat`.
+pub(super) fn serve(
+    app: Arc<App>,
+    requests: Streaming<pdpb::RegionHeartbeatRequest>,
+) -> Answers<pdpb::RegionHeartbeatResponse> {
+    let (queue, commands) = mpsc::channel(COMMAND_QUEUE);
+    let stream = app.streams.next_stream();
+    let open = Heartbeats { app, requests, stream, queue, commands, bound: vec![] };
+    Box::pin(futures::stream::unfold(Some(open), async |open| {
+        let mut open = open?;
+        match open.next().await? {
+            (Ok(answer), false) => Some((Ok(answer), Some(open))),
+            (last, _) => Some((last, None)),
+        }
+    }))
+}
+
+impl Heartbeats {
+    /// The next message for the node and whether it is the last; `None` when the node has ended its side.
+    async fn next(&mut self) -> Option<(StreamItem, bool)> {
+        let closing = self.app.closing.clone();
+        loop {
+            // One node that talks without a pause must not keep others from the thread.
+            tokio::task::consume_budget().await;
+            let request = tokio::select! {
+                biased;
+                () = closing.cancelled() => return Some((Err(header::closing()), true)),
+                Some(item) = self.commands.recv() => {
+                    let last = item.is_err();
+                    return Some((item, last));
+                }
+                request = self.requests.message() => request,
+            };
+            let next = match request {
+                Ok(Some(request)) => self.handle(&request),
+                Ok(None) => return None,
+                Err(status) => Err(status),
+            };
+            match next {
+                Ok(Next::Silent) => {}
+                Ok(Next::Answer(answer)) => return Some((Ok(*answer), false)),
+                Ok(Next::Last(answer)) => return Some((Ok(*answer), true)),
+                Err(status) => return Some((Err(status), true)),
+            }
+        }
+    }
+
+    /// One heartbeat, in PD's order of checks.
+    fn handle(&mut self, request: &pdpb::RegionHeartbeatRequest) -> Result<Next, Status> {
+        if !self.app.is_bootstrapped() {
+            let error = header_error(pdpb::ErrorType::NotBootstrapped, ApiError::NotBootstrapped.to_string());
+            return Ok(Next::Last(Box::new(header::refusal(&self.app, error))));
+        }
+        header::check_request(&self.app, request)?;
+        let app = self.app.clone();
+        let now = app.now();
+        let counters = self.bind(StoreId(request.leader.as_ref().map_or(0, |l| l.store_id)), now.mono)?;
+        counters.received.inc();
+        let ended = request.interval.as_ref().map_or(0, |i| i.end_timestamp);
+        counters.age.observe(age_seconds(now.wall.unix_seconds(), ended));
+        let region = match convert::region_from_heartbeat(request, now.mono) {
+            Ok(region) => region,
+            Err(error) => {
+                match request.region.as_ref().filter(|r| r.id != 0 && r.peers.is_empty()) {
+                    Some(region) => {
+                        counters.no_peer.inc();
+                        lines::no_peers(&app.log, region);
+                    }
+                    None => counters.invalid.inc(),
+                }
+                return Ok(refused(&app, request, error.to_string()));
+            }
+        };
+        match app.act(|cluster| cluster.region_heartbeat(region, now)) {
+            Ok(()) => {
+                counters.ok.inc();
+                counters.seconds.observe(app.now().mono.since(now.mono).as_secs_f64());
+                Ok(Next::Silent)
+            }
+            Err(error) => {
+                counters.refused.inc();
+                Ok(refused(&app, request, heartbeat_error(request, &error)))
+            }
+        }
+    }
+
+    /// Makes this the stream of `store` when it was not, and from time to time again; an unknown store ends the stream.
+    fn bind(&mut self, store: StoreId, now: Mono) -> Result<&Counters, Status> {
+        let known = self.bound.iter().position(|b| b.store == store);
+        let at = match known {
+            Some(at) if now.since(self.bound[at].since) < REBIND => return Ok(&self.bound[at].counters),
+            other => other,
+        };
+        let Some(info) = self.app.cluster.stores().get(store) else {
+            return Err(Status::unknown(format!("invalid store ID {store}, not found")));
+        };
+        let counters = Counters::new(&self.app, &info.record.address, store);
+        counters.bound.inc();
+        self.app.streams.bind(store, self.stream, &self.queue);
+        let bound = Bound { store, since: now, counters };
+        let at = match at {
+            Some(at) => {
+                self.bound[at] = bound;
+                at
+            }
+            None => {
+                self.bound.push(bound);
+                self.bound.len() - 1
+            }
+        };
+        Ok(&self.bound[at].counters)
+    }
+}
+
+/// The age of a report made at `ended` (Unix seconds).
+fn age_seconds(now: i64, ended: u64) -> f64 {
+    let age = now.saturating_sub(i64::try_from(ended).unwrap_or(i64::MAX));
+    // Seconds are far below 2^53.
+    #[allow(clippy::cast_precision_loss)]
+    let age = age as f64;
+    age
+}
+
+/// An error for one heartbeat; the stream goes on.
+fn refused(app: &App, request: &pdpb::RegionHeartbeatRequest, text: String) -> Next {
+    let header = header::header(app, Some(header_error(pdpb::ErrorType::Unknown, text)));
+    Next::Answer(Box::new(pdpb::RegionHeartbeatResponse {
+        header: Some(header),
+        target_peer: request.leader,
+        ..Default::default()
+    }))
+}
+
+/// PD's text; what the node sent prints as it was sent.
+fn heartbeat_error(request: &pdpb::RegionHeartbeatRequest, error: &HeartbeatError) -> String {
+    match (error, &request.region) {
+        (HeartbeatError::Stale(stale), Some(region)) => {
+            let origin = compact("metapb.Region", &convert::region_meta_to_wire(&stale.origin.meta));
+            format!("region is stale: region {} origin {origin}", compact("metapb.Region", region))
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// `ReportBuckets`: checked and then let go. PD keeps buckets but shows them only where the nodes' own configuration turns region
+/// buckets on, which Berth does not read yet: so no client sees any in either.
+pub(super) async fn report_buckets(
+    app: &App,
+    mut requests: Streaming<pdpb::ReportBucketsRequest>,
+) -> Result<pdpb::ReportBucketsResponse, Status> {
+    while let Some(request) = requests.message().await? {
+        if !app.is_bootstrapped() {
+            let error = header_error(pdpb::ErrorType::NotBootstrapped, ApiError::NotBootstrapped.to_string());
+            return Ok(header::refusal(app, error));
+        }
+        header::check_request(app, &request)?;
+        let keys = request.buckets.as_ref().map_or(0, |b| b.keys.len());
+        if keys > MAX_BUCKET_KEYS {
+            return Err(Status::invalid_argument(format!(
+                "too many bucket keys: {keys}, the most is {MAX_BUCKET_KEYS}"
+            )));
+        }
+    }
+    header::answer(app, Ok(pdpb::ReportBucketsResponse::default()))
+}

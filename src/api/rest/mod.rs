@@ -1,0 +1,184 @@
+//! PD's HTTP interface on the client port.
+//!
+//! Owns: the route table, decoding requests, calling [`App`], rendering answers exactly as PD does. Must not know: tasks,
+//! sockets, how effects are carried out. Start at [`routes`]: each row names its handler; the rest of the files are one
+//! resource each. [`router`] is what the server listens with.
+
+mod admin;
+mod body;
+mod config;
+mod error;
+mod gc;
+mod go;
+mod labels;
+mod matcher;
+mod members;
+mod min_resolved_ts;
+mod operators;
+mod region_checks;
+mod region_json;
+mod region_labels;
+mod region_lists;
+mod regions;
+mod render;
+mod request;
+mod routes;
+mod rule_bundles;
+mod rule_json;
+mod rules;
+mod stats;
+mod status;
+mod store_json;
+mod store_limits;
+mod stores;
+mod v2;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, Method, Response, StatusCode, request::Parts},
+};
+use tokio::sync::Mutex;
+
+use self::{
+    error::{NOT_BOOTSTRAPPED, Problem},
+    matcher::Found,
+    render::Reply,
+    request::{MAX_BODY_BYTES, Query, Request},
+    routes::{Audit, Handler, Route},
+};
+use super::App;
+use crate::telemetry::audit::{self, ServiceInfo};
+
+/// What a handler comes to.
+type Answer = Result<Reply, Problem>;
+
+/// Longest path that is looked at. Keys travel in paths, twice escaped: nine bytes for one.
+const MAX_PATH_BYTES: usize = 64 << 10;
+
+/// What all requests share.
+struct Shared {
+    app: Arc<App>,
+    /// Held while a change of the configuration is worked out and agreed: the next one starts from what it left.
+    config_writes: Arc<Mutex<()>>,
+}
+
+/// All of PD's HTTP interface, as the fallback of a router: gRPC routes are added to it by the caller.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new().fallback(serve).with_state(Arc::new(Shared { app, config_writes: Arc::default() }))
+}
+
+/// Answers one request.
+async fn serve(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    dispatch(&shared, parts, body).await.into_response()
+}
+
+async fn dispatch(shared: &Shared, parts: Parts, body: Body) -> Reply {
+    if parts.method == Method::OPTIONS {
+        return Reply::empty(StatusCode::OK);
+    }
+    let path = parts.uri.path();
+    if path.len() > MAX_PATH_BYTES {
+        return Reply::go_error(StatusCode::URI_TOO_LONG, "URI Too Long");
+    }
+    if let Some(clean) = matcher::clean(path) {
+        let to = parts.uri.query().map_or_else(|| clean.clone(), |query| format!("{clean}?{query}"));
+        return Reply::redirect(to, parts.method == Method::GET);
+    }
+    let (route, params) = match matcher::find(&routes::TABLE, &parts.method, path) {
+        Found::Route(route, params) => (route, params),
+        Found::OtherMethod => return Reply::empty(StatusCode::METHOD_NOT_ALLOWED),
+        Found::Nothing if path.starts_with("/pd/api/v2/") => return Reply::not_found_v2(),
+        Found::Nothing => return Reply::go_error(StatusCode::NOT_FOUND, "404 page not found"),
+    };
+    if let Some(answer) = redirect(&shared.app, route) {
+        return answer;
+    }
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
+        return Reply::go_error(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
+    };
+    let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let request = Request {
+        app: shared.app.clone(),
+        config_writes: shared.config_writes.clone(),
+        query: Query::parse(parts.uri.query().unwrap_or("")),
+        uri: parts.uri.to_string(),
+        method: parts.method,
+        params,
+        headers: parts.headers,
+        body,
+    };
+    audited(route, &request, remote).await
+}
+
+/// The seam for members that do not lead: most routes are the leader's to answer.
+fn redirect(app: &App, route: &Route) -> Option<Reply> {
+    if route.local || app.meta.is_leader() {
+        return None;
+    }
+    Some(Reply::text(StatusCode::SERVICE_UNAVAILABLE, "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader"))
+}
+
+/// Where a request comes from, as audit lines show it: what a proxy says goes before the peer's address.
+fn origin(headers: &HeaderMap, remote: Option<SocketAddr>) -> (String, String) {
+    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).filter(|text| !text.is_empty());
+    if let Some(forwarded) = header("x-forwarded-for") {
+        let first = forwarded.split(',').next().unwrap_or(forwarded).trim();
+        return (first.to_owned(), header("x-forwarded-port").unwrap_or("").to_owned());
+    }
+    match (header("x-real-ip"), remote) {
+        (Some(ip), _) => (ip.to_owned(), String::new()),
+        (None, Some(peer)) => (peer.ip().to_string(), peer.port().to_string()),
+        (None, None) => (String::new(), String::new()),
+    }
+}
+
+/// Runs a handler between the audit line and the audit metrics.
+async fn audited(route: &Route, request: &Request, remote: Option<SocketAddr>) -> Reply {
+    let app = &request.app;
+    let begun = app.now().wall;
+    let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok());
+    let caller = audit::caller_id(header("x-caller-id"), header("component"));
+    if route.audit == Audit::LogAndMetrics {
+        let (ip, port) = origin(&request.headers, remote);
+        let line = audit::service_info(&ServiceInfo {
+            service: route.label,
+            method: &audit::http_method("HTTP/1.1", request.method.as_str(), path_of(&request.uri)),
+            caller,
+            ip: &ip,
+            port: &port,
+            start: begun,
+            query: request.query.lists(),
+            body: &String::from_utf8_lossy(&request.body),
+        });
+        crate::pdlog!(app.log, Info, "audit log", "service-info" => line);
+    }
+    let reply = answer(route, request).await.unwrap_or_else(Problem::into_reply);
+    if route.audit != Audit::None {
+        let metrics = &app.metrics.requests;
+        // PD counts whole seconds, as the difference of two clocks read in seconds.
+        let spent = app.now().wall.unix_seconds().saturating_sub(begun.unix_seconds());
+        let spent = f64::from(u32::try_from(spent).unwrap_or(0));
+        metrics.audit_seconds.with_label_values(&[route.label, "HTTP"]).observe(spent);
+        metrics.audit.with_label_values(&[route.label, "HTTP", caller]).inc();
+    }
+    reply
+}
+
+async fn answer(route: &Route, request: &Request) -> Answer {
+    if route.bootstrapped && !request.app.is_bootstrapped() {
+        return Err(Problem::failed(NOT_BOOTSTRAPPED));
+    }
+    match route.handler {
+        Handler::Now(handler) => handler(request),
+        Handler::Later(handler) => handler(request).await,
+    }
+}
+
+fn path_of(uri: &str) -> &str {
+    uri.split('?').next().unwrap_or(uri)
+}

@@ -1,0 +1,197 @@
+//! The rules, groups and label rules that `meta` keeps as JSON texts, read back into the model. The texts are those that the REST
+//! routes took in, in PD's form.
+//!
+//! Owns: that reading. Must not know: who wrote the rows, what rules mean.
+
+use serde::Deserialize;
+
+use crate::{
+    config::GoDuration,
+    model::{KeyRange, LabelConstraint, LabelOp, RegionLabel, RegionLabelRule, Rule, RuleGroup, RuleRole, Wall},
+};
+
+/// A kept row that cannot be read: written by a newer version, or damaged.
+#[derive(Debug, thiserror::Error)]
+#[error("row {id} cannot be read: {why}")]
+pub struct RowError {
+    id: String,
+    why: String,
+}
+
+#[derive(Deserialize)]
+struct ConstraintRow {
+    key: String,
+    op: String,
+    #[serde(default)]
+    values: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct RuleRow {
+    group_id: String,
+    id: String,
+    index: i64,
+    #[serde(rename = "override")]
+    override_: bool,
+    start_key: String,
+    end_key: String,
+    role: String,
+    is_witness: bool,
+    count: u32,
+    label_constraints: Option<Vec<ConstraintRow>>,
+    location_labels: Option<Vec<String>>,
+    isolation_level: String,
+    version: u64,
+    create_timestamp: u64,
+}
+
+impl Default for RuleRow {
+    fn default() -> Self {
+        Self {
+            group_id: String::new(),
+            id: String::new(),
+            index: 0,
+            override_: false,
+            start_key: String::new(),
+            end_key: String::new(),
+            role: "voter".into(),
+            is_witness: false,
+            count: 0,
+            label_constraints: None,
+            location_labels: None,
+            isolation_level: String::new(),
+            version: 0,
+            create_timestamp: 0,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct GroupRow {
+    id: String,
+    index: i64,
+    #[serde(rename = "override")]
+    override_: bool,
+}
+
+#[derive(Deserialize)]
+struct RangeRow {
+    start_key: String,
+    end_key: String,
+}
+
+#[derive(Deserialize)]
+struct LabelRow {
+    id: String,
+    #[serde(default)]
+    index: i64,
+    labels: Vec<RegionLabel>,
+    #[serde(default)]
+    data: Vec<RangeRow>,
+}
+
+fn read<'a, T: Deserialize<'a>>(id: &str, json: &'a str) -> Result<T, RowError> {
+    serde_json::from_str(json).map_err(|e| RowError { id: id.to_owned(), why: e.to_string() })
+}
+
+fn range(id: &str, start: &str, end: &str) -> Result<KeyRange, RowError> {
+    let key = |text: &str| hex::decode(text).map_err(|e| RowError { id: id.to_owned(), why: e.to_string() });
+    Ok(KeyRange::new(key(start)?, key(end)?))
+}
+
+/// A placement rule.
+pub fn rule(json: &str) -> Result<Rule, RowError> {
+    let row: RuleRow = read("rule", json)?;
+    let unknown = |what: &str, word: &str| RowError { id: row.id.clone(), why: format!("unknown {what} {word}") };
+    let role = match row.role.as_str() {
+        "voter" => RuleRole::Voter,
+        "leader" => RuleRole::Leader,
+        "follower" => RuleRole::Follower,
+        "learner" => RuleRole::Learner,
+        other => return Err(unknown("role", other)),
+    };
+    let constraints = row.label_constraints.iter().flatten().map(|c| {
+        let op = match c.op.as_str() {
+            "in" => LabelOp::In,
+            "notIn" => LabelOp::NotIn,
+            "exists" => LabelOp::Exists,
+            "notExists" => LabelOp::NotExists,
+            other => return Err(unknown("op", other)),
+        };
+        Ok(LabelConstraint { key: c.key.clone(), op, values: c.values.clone().unwrap_or_default() })
+    });
+    Ok(Rule {
+        constraints: constraints.collect::<Result<_, _>>()?,
+        range: range(&row.id, &row.start_key, &row.end_key)?,
+        role,
+        group_id: row.group_id,
+        id: row.id,
+        index: row.index,
+        override_: row.override_,
+        is_witness: row.is_witness,
+        count: row.count,
+        location_labels: row.location_labels.unwrap_or_default(),
+        isolation_level: row.isolation_level,
+        version: row.version,
+        create_timestamp: row.create_timestamp,
+    })
+}
+
+/// A rule group.
+pub fn rule_group(json: &str) -> Result<RuleGroup, RowError> {
+    let row: GroupRow = read("rule group", json)?;
+    Ok(RuleGroup { id: row.id, index: row.index, override_: row.override_ })
+}
+
+/// A region label rule, with the end of each label worked out.
+pub fn label_rule(json: &str) -> Result<RegionLabelRule, RowError> {
+    let row: LabelRow = read("label rule", json)?;
+    let ranges = row.data.iter().map(|r| range(&row.id, &r.start_key, &r.end_key)).collect::<Result<_, _>>()?;
+    let mut labels = row.labels;
+    for label in labels.iter_mut().filter(|l| !l.ttl.is_empty()) {
+        label.expires = expiry(&label.ttl, &label.start_at);
+    }
+    Ok(RegionLabelRule { id: row.id, index: row.index, labels, ranges })
+}
+
+/// When a label with this `ttl` (a Go duration) that began at `start_at` (`Sun Nov 22 12:54:16 UTC 2026`) ends. A text that cannot
+/// be read ends the label at once: it was refused when it came in, and a label must not hold for ever by mistake.
+pub fn expiry(ttl: &str, start_at: &str) -> Option<Wall> {
+    let format = time::macros::format_description!(
+        "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] UTC [year]"
+    );
+    let start = time::PrimitiveDateTime::parse(start_at, format).ok().map(|t| t.assume_utc().unix_timestamp_nanos());
+    let span = ttl.parse::<GoDuration>().ok().map(|d| i128::from(d.0));
+    let end = start.zip(span).map_or(0, |(start, span)| start.saturating_add(span));
+    Some(Wall(i64::try_from(end).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn kept_rows_come_back() {
+        let rule = rule(
+            r#"{"group_id":"g","id":"r","start_key":"61","end_key":"62","role":"learner","count":2,
+                "label_constraints":[{"key":"zone","op":"notIn","values":["z1"]}],"location_labels":["zone"]}"#,
+        )
+        .unwrap();
+        assert_eq!((rule.role, rule.count, rule.range), (RuleRole::Learner, 2, KeyRange::new(&b"a"[..], &b"b"[..])));
+        assert_eq!(rule.constraints[0].op, LabelOp::NotIn);
+        assert!(super::rule(r#"{"id":"r","role":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_label_ends_when_its_time_is_over() {
+        assert_eq!(expiry("2s", "Sun Nov 22 12:54:16 UTC 2026"), Some(Wall(1_795_352_058_000_000_000)));
+        assert_eq!(expiry("2s", "never"), Some(Wall(0)));
+        let rule = label_rule(
+            r#"{"id":"a","labels":[{"key":"schedule","value":"deny"}],"data":[{"start_key":"","end_key":"62"}]}"#,
+        );
+        assert_eq!(rule.unwrap().labels[0].expires, None);
+    }
+}

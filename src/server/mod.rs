@@ -1,0 +1,419 @@
+//! The shell: builds, runs and drains everything. The only place that spawns tasks or reads real clocks.
+//!
+//! Owns: sockets ([`listener`]), heartbeat streams ([`streams`]), tasks ([`tasks`]), the way from agreed changes to the observed
+//! side ([`observer`]) and from effects to streams, log and metrics ([`effects`]). Must not know: what requests mean, how anything
+//! is decided. Start at [`Server::start`].
+
+pub mod clock;
+mod counts;
+mod effects;
+pub mod listener;
+pub mod logging;
+mod observer;
+mod settings;
+pub mod streams;
+mod tasks;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::{clock::SystemClock, effects::Effects, observer::Observer, streams::Streams, tasks::Tasks};
+use crate::{
+    api::{App, ServerInfo, app::MinResolved, grpc, rest},
+    config::{Config, Dynamic, Shared},
+    meta::{self, CacheSizes, Command, HostHandle, MemberInfo, Meta, MetaError, OpenError, RaftTimings},
+    model::{Clock, PeerId},
+    pdlog, pdsay,
+    scheduler::{cluster::Cluster, view::IdSource},
+    store::cache::{CacheError, Origin, RegionCache},
+    telemetry::{
+        log::{Logger, RaftDrain},
+        metrics::{Metrics, MetricsError},
+    },
+};
+
+/// How long a start waits for this member to lead. A group of one leads as soon as its files are read.
+const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long calls that run may go on after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A client URL that cannot be listened on.
+    #[error("{url}: {why}")]
+    Url {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The address is taken, or not one of this machine.
+    #[error("listen on {addr}: {why}")]
+    Listen {
+        /// Where.
+        addr: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// The data folder cannot be made.
+    #[error("data directory {dir}: {why}")]
+    DataDir {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// The agreed state cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The region cache cannot be opened.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// This member did not come to lead.
+    #[error("{0}")]
+    NotLeading(String),
+    /// The first configuration was not agreed on.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The agreed configuration cannot be read.
+    #[error("the agreed configuration cannot be read: {0}")]
+    Config(#[from] serde_json::Error),
+    /// Metrics that clash.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// A running server. Dropping it without [`Server::stop`] leaves its tasks running.
+pub struct Server {
+    /// What its handlers share.
+    pub app: Arc<App>,
+    addr: SocketAddr,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+    host: HostHandle,
+    background: Tasks,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+/// Ids for new peers come from the windows that `meta` agrees on.
+#[derive(Debug)]
+struct MetaIds(Meta);
+
+impl IdSource for MetaIds {
+    fn next_peer_id(&self) -> Option<PeerId> {
+        self.0.try_alloc_id().map(PeerId)
+    }
+}
+
+impl Server {
+    /// Starts a server with the system's clocks, which must run inside a tokio runtime; returns once it serves.
+    pub async fn start(config: Config, log: Logger) -> Result<Server, StartError> {
+        Self::start_with(config, log, Arc::new(SystemClock::new())).await
+    }
+
+    /// The same with another clock.
+    pub async fn start_with(config: Config, log: Logger, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+        let mut server = Self::start_untimed(config, log, clock).await?;
+        server.background.clone().spawn(&mut server.tasks, &server.shutdown);
+        Ok(server)
+    }
+
+    /// The same without timers: between requests nothing happens but what [`Server::tick`] does. For a replay on virtual time, in
+    /// which timers of the real clock would act at moments that no run repeats.
+    pub async fn start_untimed(mut config: Config, log: Logger, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+        let listeners = listen(&mut config, &log).await?;
+        let addr = listeners[0].1;
+        let dir = PathBuf::from(&config.data_dir);
+        std::fs::create_dir_all(&dir).map_err(|why| StartError::DataDir { dir: dir.clone(), why })?;
+
+        let (meta, host) = open_meta(&config, &dir, &clock, &log)?;
+        let cache = open_cache(&dir, &meta, &log)?;
+        let shutdown = CancellationToken::new();
+        let app = build(config, &meta, &clock, &log, &cache, &shutdown)?;
+        let (app, streams, observer) = (app.app, app.streams, app.observer);
+        save_first_config(&app).await?;
+        load_regions(&app, &cache);
+
+        let mut tasks = JoinSet::new();
+        let router = routes(&app);
+        for (listener, _) in listeners {
+            tasks.spawn(listener::serve(listener, router.clone(), shutdown.clone(), DRAIN));
+        }
+        let background = Tasks { app: app.clone(), streams, observer, cache };
+        pdsay!(
+            log,
+            PD_LEADER_IS_READY_TO_SERVE,
+            &app.info.name,
+            clock.now().mono.since(app.info.started.mono),
+            Duration::ZERO
+        );
+        Ok(Server { app, addr, shutdown, tasks, host, background })
+    }
+
+    /// What the timers do most often, once: a tick of the patrol, then what stores may become.
+    pub async fn tick(&self) {
+        self.background.clone().tick().await;
+    }
+
+    /// Where it listens (the first client URL; a port of 0 was replaced by the one that the system gave).
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Why it cannot go on, once its disk has failed.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.app.meta.failure()
+    }
+
+    /// Waits until it cannot go on.
+    pub async fn failed(&self) -> Arc<str> {
+        loop {
+            if let Some(what) = self.failure() {
+                return what;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Ends it in order: no new calls, running ones end, what is cached is written, the log is closed.
+    pub async fn stop(mut self) {
+        let log = self.app.log.clone();
+        pdsay!(log, CLOSING_SERVER);
+        self.background.streams.close_all(&tonic::Status::unavailable("server is closing"));
+        self.shutdown.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        pdsay!(log, HEARTBEAT_STREAMS_CLOSED);
+        pdsay!(log, COORDINATOR_IS_STOPPING);
+        pdsay!(log, COORDINATOR_HAS_BEEN_STOPPED);
+        let (cache, host) = (self.background.cache, self.host);
+        let written = tokio::task::spawn_blocking(move || {
+            let written = cache.flush();
+            host.stop();
+            written
+        });
+        if let Ok(Err(error)) = written.await {
+            pdlog!(log, Error, "the region cache was not written", "error" => error.to_string());
+        }
+        pdsay!(log, CLOSE_SERVER);
+    }
+}
+
+/// What a start has put together.
+struct Built {
+    app: Arc<App>,
+    streams: Arc<Streams>,
+    observer: Arc<Observer>,
+}
+
+fn build(
+    config: Config,
+    meta: &Meta,
+    clock: &Arc<dyn Clock>,
+    log: &Logger,
+    cache: &Arc<RegionCache>,
+    shutdown: &CancellationToken,
+) -> Result<Built, StartError> {
+    let registry = prometheus::Registry::new();
+    let metrics = Arc::new(Metrics::new(&registry)?);
+    let (state, now) = (meta.state(), clock.now());
+    let dynamic = match &state.config {
+        Some(json) => Dynamic::from_json(json)?,
+        None => Dynamic::from_config(&config),
+    };
+    let berth = Arc::new(config.berth.clone());
+    let settings = settings::build(&state, &dynamic, &berth, log, now.wall);
+    let dynamic = Arc::new(Shared::new(dynamic));
+    let cluster = Arc::new(Cluster::new(settings, Arc::new(MetaIds(meta.clone())), now));
+    let streams = Arc::new(Streams::new(meta.cluster_id(), cluster.clone(), metrics.clone(), log.clone()));
+    let effects =
+        Effects { streams: streams.clone(), log: log.clone(), metrics: metrics.clone(), cache: cache.clone() };
+    let observer = Arc::new(Observer {
+        meta: meta.clone(),
+        cluster: cluster.clone(),
+        dynamic: dynamic.clone(),
+        berth,
+        clock: clock.clone(),
+        log: log.clone(),
+    });
+    let app = Arc::new(App {
+        meta: meta.clone(),
+        cluster,
+        info: ServerInfo::new(&config, now),
+        config: Arc::new(config),
+        dynamic,
+        clock: clock.clone(),
+        effects: Arc::new(effects),
+        order: parking_lot::Mutex::default(),
+        streams: streams.clone(),
+        log: log.clone(),
+        metrics,
+        registry,
+        min_resolved: MinResolved::default(),
+        watch: grpc::global_config::Watch::new(&state),
+        closing: shutdown.clone(),
+    });
+    let (weak, told) = (Arc::downgrade(&app), observer.clone());
+    meta.observe(Box::new(move |change| {
+        told.on_change(change);
+        if let Some(app) = weak.upgrade() {
+            app.watch.on_change(change);
+        }
+    }));
+    observer.load();
+    Ok(Built { app, streams, observer })
+}
+
+/// Opens the agreed state and waits until this member leads.
+fn open_meta(
+    config: &Config,
+    dir: &std::path::Path,
+    clock: &Arc<dyn Clock>,
+    log: &Logger,
+) -> Result<(Meta, HostHandle), StartError> {
+    let info = ServerInfo::new(config, clock.now());
+    let member = MemberInfo {
+        name: info.name,
+        client_urls: info.client_urls,
+        peer_urls: info.peer_urls,
+        deploy_path: info.deploy_path,
+        binary_version: info.release_version.to_owned(),
+        git_hash: info.git_hash.to_owned(),
+    };
+    let tick = config.berth.raft_heartbeat_interval.get();
+    let election = config.berth.raft_election_timeout.get();
+    let backend = meta::FileBackends::new(dir).map_err(|why| StartError::DataDir { dir: dir.to_owned(), why })?;
+    let options = meta::Options {
+        dir: dir.to_owned(),
+        member,
+        raft: RaftTimings {
+            tick,
+            election_ticks: u32::try_from(election.as_nanos() / tick.as_nanos().max(1)).unwrap_or(u32::MAX),
+            ..RaftTimings::default()
+        },
+        caches: CacheSizes {
+            log: usize::try_from(config.berth.log_cache_size).unwrap_or(usize::MAX),
+            state: usize::try_from(config.berth.state_cache_size).unwrap_or(usize::MAX),
+        },
+        tso_save_interval: config.tso_save_interval.get(),
+        entropy: rand::random(),
+        backend: Arc::new(backend),
+    };
+    pdsay!(log, START_TO_CAMPAIGN_PD_LEADER, &config.name);
+    let (meta, host) = Meta::open(options, clock.clone(), RaftDrain::slog(log.clone()))?;
+    let host = host.spawn()?;
+    if !meta.wait_until_leader(LEAD_TIMEOUT) {
+        let why = meta.failure().map_or_else(|| "no leader was elected".to_owned(), |f| f.to_string());
+        return Err(StartError::NotLeading(why));
+    }
+    pdsay!(log, LEADER_ELECTED);
+    Ok((meta, host))
+}
+
+fn open_cache(dir: &std::path::Path, meta: &Meta, log: &Logger) -> Result<Arc<RegionCache>, StartError> {
+    let cache = RegionCache::open(dir, meta.cluster_id())?;
+    if let Origin::Recreated(why) = cache.origin() {
+        pdlog!(log, Warn, "the region cache was made anew; heartbeats fill it", "why" => why);
+    }
+    Ok(Arc::new(cache))
+}
+
+/// What the file says holds until the members have agreed on a configuration, and that is done with the first start.
+async fn save_first_config(app: &App) -> Result<(), StartError> {
+    if app.meta.state().config.is_none() {
+        let json = app.dynamic.load().to_json()?;
+        app.meta.propose(Command::SaveDynamicConfig { json }).await?;
+    }
+    Ok(())
+}
+
+/// A warm start: regions as the cache has them, not heard yet; the first region of a fresh cluster if there is no other.
+fn load_regions(app: &App, cache: &RegionCache) {
+    let start = app.now();
+    let mut count = 0_usize;
+    match cache.load() {
+        Ok(rows) => count = rows.filter(|region| app.cluster.load_region(region.clone())).count(),
+        Err(error) => pdlog!(app.log, Warn, "the region cache cannot be read", "error" => error.to_string()),
+    }
+    let state = app.meta.state();
+    if !state.is_bootstrapped() {
+        pdsay!(app.log, CLUSTER_IS_NOT_BOOTSTRAPPED, app.now().mono.since(start.mono));
+        return;
+    }
+    if count == 0
+        && let Some(region) = app.first_region()
+    {
+        count += usize::from(app.cluster.load_region(region));
+    }
+    let took = app.now().mono.since(start.mono);
+    pdsay!(app.log, LOAD_STORES, state.stores.len(), took);
+    pdsay!(app.log, LOAD_REGIONS, count, took);
+    pdsay!(app.log, COORDINATOR_COLLECTS);
+}
+
+/// gRPC and HTTP on one port: what no gRPC route takes is REST's, unless it is a gRPC call of a service that is not there.
+fn routes(app: &Arc<App>) -> Router {
+    let (_, health) = tonic_health::server::health_reporter();
+    let rest = rest::router(app.clone());
+    grpc::router(app.clone(), health).fallback(move |request: axum::extract::Request| {
+        let rest = rest.clone();
+        async move {
+            if grpc::is_grpc(&request) {
+                return grpc::unknown_service(request.uri().path());
+            }
+            match tower::ServiceExt::oneshot(rest, request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            }
+        }
+    })
+}
+
+/// Binds every client URL. A port of 0 becomes the one that the system gives, also in the URLs that clients are told.
+async fn listen(config: &mut Config, log: &Logger) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
+    let mut listeners = vec![];
+    let mut urls = vec![];
+    for url in config.client_urls.split(',').map(str::trim).filter(|u| !u.is_empty()) {
+        let host = listen_address(url)?;
+        let listener = TcpListener::bind(&host).await.map_err(|why| StartError::Listen { addr: host.clone(), why })?;
+        let addr = listener.local_addr().map_err(|why| StartError::Listen { addr: host.clone(), why })?;
+        if !addr.ip().is_loopback() && config.security.cert_path.is_empty() {
+            pdlog!(log, Warn, "listening without TLS on an address that other machines reach", "url" => url);
+        }
+        urls.push(match host.rsplit_once(':') {
+            Some((name, "0")) => format!("http://{name}:{}", addr.port()),
+            _ => url.to_owned(),
+        });
+        listeners.push((listener, addr));
+    }
+    if listeners.is_empty() {
+        return Err(StartError::Url { url: config.client_urls.clone(), why: "no client URL".into() });
+    }
+    if config.advertise_client_urls == config.client_urls {
+        config.advertise_client_urls = urls.join(",");
+    }
+    config.client_urls = urls.join(",");
+    Ok(listeners)
+}
+
+/// `host:port` of a client URL. TLS is not built yet, and is never left out in silence.
+fn listen_address(url: &str) -> Result<String, StartError> {
+    let wrong = |why: &str| StartError::Url { url: url.to_owned(), why: why.to_owned() };
+    let rest = match url.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(("https", _)) => return Err(wrong("TLS is not supported yet")),
+        _ => return Err(wrong("a client URL begins with http://")),
+    };
+    let host = rest.split('/').next().unwrap_or(rest);
+    let (name, port) = host.rsplit_once(':').ok_or_else(|| wrong("the port is missing"))?;
+    port.parse::<u16>().map_err(|_| wrong("the port is not a number from 0 to 65535"))?;
+    Ok(if name.is_empty() { format!("0.0.0.0:{port}") } else { host.to_owned() })
+}

@@ -1,0 +1,88 @@
+//! Carries each agreed change across to the observed side, before its proposer is answered: `meta` and `store` do not know each
+//! other.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{BerthConfig, Dynamic, Shared},
+    meta::{Change, Meta},
+    model::Clock,
+    pdlog,
+    scheduler::cluster::Cluster,
+    telemetry::log::Logger,
+};
+
+use super::settings;
+
+/// See the module's comment.
+#[derive(Debug)]
+pub(super) struct Observer {
+    /// Read for what a change only names.
+    pub(super) meta: Meta,
+    /// Told of stores, limits, settings.
+    pub(super) cluster: Arc<Cluster>,
+    /// Published configuration.
+    pub(super) dynamic: Arc<Shared>,
+    /// `[berth]`
+    pub(super) berth: Arc<BerthConfig>,
+    /// The present.
+    pub(super) clock: Arc<dyn Clock>,
+    /// The log.
+    pub(super) log: Logger,
+}
+
+impl Observer {
+    /// Takes everything in that is agreed already (at the start, before changes are observed).
+    pub(super) fn load(&self) {
+        let (state, now) = (self.meta.state(), self.clock.now());
+        for record in state.stores.values() {
+            self.cluster.put_store(Arc::clone(record), now);
+        }
+        for (id, limits) in state.limits.iter() {
+            self.cluster.set_limits(*id, *limits, now);
+        }
+    }
+
+    /// Takes one change in.
+    pub(super) fn on_change(&self, change: &Change) {
+        let now = self.clock.now();
+        match change {
+            Change::StorePut(record) => self.cluster.put_store(Arc::clone(record), now),
+            Change::StoreRemoved(id) => self.cluster.remove_store(*id),
+            Change::LimitsChanged { id, limits: Some(limits) } => self.cluster.set_limits(*id, *limits, now),
+            Change::LimitsChanged { id, limits: None } => self.cluster.remove_limits(*id),
+            Change::ConfigChanged(json) => match Dynamic::from_json(json) {
+                Ok(dynamic) => {
+                    self.dynamic.store(dynamic);
+                    self.rebuild_settings();
+                }
+                Err(error) => {
+                    pdlog!(self.log, Error, "the agreed configuration cannot be read", "error" => error.to_string());
+                }
+            },
+            Change::TtlConfigChanged { .. }
+            | Change::ClusterVersion(_)
+            | Change::RulesChanged
+            | Change::LabelRulesChanged => self.rebuild_settings(),
+            Change::Bootstrapped(_)
+            | Change::DrainPut(_)
+            | Change::DrainEnded(_)
+            | Change::KeyspacesChanged
+            | Change::GlobalConfig { .. }
+            | Change::GcMoved(_)
+            | Change::TsoWindow(_)
+            | Change::IdsTaken(_)
+            | Change::MemberPut(_)
+            | Change::LeaderChanged { .. }
+            | Change::Failed(_) => {}
+        }
+    }
+
+    /// Puts the settings together again (also when a temporary value ends).
+    pub(super) fn rebuild_settings(&self) {
+        let now = self.clock.now();
+        let (state, dynamic) = (self.meta.state(), self.dynamic.load());
+        let settings = settings::build(&state, &dynamic, &self.berth, &self.log, now.wall);
+        self.cluster.set_settings(settings, now);
+    }
+}

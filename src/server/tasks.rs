@@ -1,0 +1,170 @@
+//! Tasks that run beside the requests: each is a timer and one call.
+//!
+//! Owns: how often. Must not know: what the calls do.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    counts,
+    observer::Observer,
+    streams::{KEEPALIVE, Streams},
+};
+use crate::{
+    api::App,
+    meta::Command,
+    model::{StoreState, Wall},
+    pdlog,
+    store::cache::RegionCache,
+};
+
+/// Shortest patrol interval; PD's own default. Shorter ones would only find the same regions again.
+const MIN_PATROL: Duration = Duration::from_millis(1);
+/// How often stores are looked at for what they may become: a Tombstone is to follow within a second of the report it waits for.
+const STORES: Duration = Duration::from_millis(200);
+/// How often progress figures are fed (PD's step).
+const PROGRESS: Duration = Duration::from_secs(10);
+/// How often the region cache is written.
+const FLUSH: Duration = Duration::from_secs(3);
+/// How often heartbeat times are saved: what a restart may be wrong about in a store's silence.
+const SAVE_HEARTBEATS: Duration = Duration::from_secs(60);
+/// How often gauges are worked out.
+const COUNT: Duration = Duration::from_secs(10);
+/// How often unusual regions are counted, which looks at every region.
+const COUNT_REGIONS: Duration = Duration::from_secs(30);
+/// How often temporary settings are looked at for their end.
+const SETTINGS: Duration = Duration::from_secs(1);
+/// How often old Tombstones are looked for.
+const OLD_TOMBSTONES: Duration = Duration::from_secs(3600);
+/// Age at which the record of a Tombstone is removed (PD's 30 days).
+const TOMBSTONE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What the tasks work on.
+#[derive(Clone)]
+pub(super) struct Tasks {
+    pub(super) app: Arc<App>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) observer: Arc<Observer>,
+    pub(super) cache: Arc<RegionCache>,
+}
+
+impl Tasks {
+    /// Starts all of them; they end with `shutdown`.
+    pub(super) fn spawn(self, into: &mut JoinSet<()>, shutdown: &CancellationToken) {
+        let patrol = self.app.dynamic.load().schedule.patrol_region_interval.get().max(MIN_PATROL);
+        let mut every = |period: Duration, run: fn(Tasks) -> Run| {
+            into.spawn(repeat(period, shutdown.clone(), self.clone(), run));
+        };
+        every(patrol, |t| Box::pin(async move { t.patrol() }));
+        every(STORES, |t| Box::pin(t.settle_stores()));
+        every(PROGRESS, |t| Box::pin(async move { t.app.cluster.update_progress(t.app.now()) }));
+        every(KEEPALIVE, |t| Box::pin(async move { t.streams.keepalive() }));
+        every(FLUSH, |t| Box::pin(t.flush_cache()));
+        every(SAVE_HEARTBEATS, |t| Box::pin(t.save_heartbeats()));
+        every(COUNT, |t| Box::pin(async move { counts::refresh(&t.app) }));
+        every(COUNT_REGIONS, |t| Box::pin(async move { counts::refresh_regions(&t.app) }));
+        every(SETTINGS, |t| Box::pin(async move { t.end_temporary_settings() }));
+        every(OLD_TOMBSTONES, |t| Box::pin(t.remove_old_tombstones()));
+        let resolved = self.app.dynamic.load().pd_server.min_resolved_ts_persistence_interval.get();
+        if !resolved.is_zero() {
+            every(resolved, |t| Box::pin(t.save_min_resolved_ts()));
+        }
+    }
+
+    /// One run of the two tasks on which a drain depends.
+    pub(super) async fn tick(self) {
+        self.patrol();
+        self.settle_stores().await;
+    }
+
+    fn patrol(&self) {
+        let Ok(()) = self.app.act(|cluster| Ok::<_, std::convert::Infallible>(cluster.tick(self.app.now())));
+    }
+
+    async fn settle_stores(self) {
+        for change in self.app.cluster.store_changes(self.app.now()) {
+            if let Err(error) = self.app.settle(&change).await {
+                pdlog!(self.app.log, Error, "change of a store failed", "change" => format!("{change:?}"), "error" => error.to_string());
+            }
+        }
+    }
+
+    async fn flush_cache(self) {
+        let (cache, log) = (self.cache, self.app.log.clone());
+        let written = tokio::task::spawn_blocking(move || cache.flush()).await;
+        if let Ok(Err(error)) = written {
+            pdlog!(log, Warn, "the region cache cannot be written", "error" => error.to_string());
+        }
+    }
+
+    /// Saves the heartbeat times that moved since the last save.
+    async fn save_heartbeats(self) {
+        let stores = self.app.cluster.stores().snapshot();
+        let heard: Vec<_> = stores
+            .values()
+            .filter(|s| s.record.state != StoreState::Tombstone && s.last_heartbeat_wall > s.record.last_heartbeat)
+            .map(|s| (s.id(), s.last_heartbeat_wall))
+            .collect();
+        if !heard.is_empty() {
+            self.propose(Command::SaveHeartbeats { heard }).await;
+        }
+    }
+
+    async fn save_min_resolved_ts(self) {
+        let stores = self.app.cluster.stores().snapshot();
+        let live = stores.values().filter(|s| s.record.state == StoreState::Up && !s.record.is_tiflash());
+        if let Some(value) = self.app.min_resolved.lowest(live.map(|s| s.id()))
+            && value > self.app.meta.state().min_resolved_ts
+        {
+            self.propose(Command::SaveMinResolvedTs { value }).await;
+        }
+    }
+
+    async fn remove_old_tombstones(self) {
+        let kept = i64::try_from(TOMBSTONE_KEPT.as_nanos()).unwrap_or(i64::MAX);
+        let before = Wall(self.app.now().wall.0.saturating_sub(kept));
+        let stores = self.app.cluster.stores().snapshot();
+        for store in stores.values() {
+            let heard = store.last_heartbeat_wall;
+            // Of one that was never heard nobody knows the age: it stays until a person removes it.
+            let old = store.record.state == StoreState::Tombstone && heard < before && heard > Wall(0);
+            if old && self.app.cluster.regions().summary(store.id()).region_count == 0 {
+                self.propose(Command::RemoveTombstone { id: store.id() }).await;
+            }
+        }
+    }
+
+    fn end_temporary_settings(&self) {
+        let state = self.app.meta.state();
+        let now = self.app.now().wall;
+        let ended = |end: Wall| end <= now && end.0 > now.0 - 2 * i64::try_from(SETTINGS.as_nanos()).unwrap_or(0);
+        if state.ttl_config.values().any(|item| ended(item.expires)) {
+            self.observer.rebuild_settings();
+        }
+    }
+
+    async fn propose(&self, command: Command) {
+        if let Err(error) = self.app.meta.propose(command).await {
+            pdlog!(self.app.log, Warn, "a background change was not agreed on", "error" => error.to_string());
+        }
+    }
+}
+
+type Run = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs `run` every `period` until `shutdown`; a late run is not made up for.
+async fn repeat(period: Duration, shutdown: CancellationToken, tasks: Tasks, run: fn(Tasks) -> Run) {
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = timer.tick() => run(tasks.clone()).await,
+        }
+    }
+}
