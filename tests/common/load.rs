@@ -1,0 +1,309 @@
+//! Clients that never stop asking: each remembers what it was told, over every crash of the server, and checks it.
+//!
+//! A write is acknowledged when its answer has come. The value read back afterwards must be the last acknowledged one, or one
+//! that was tried since: such a try may have been made or not.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use berth::{
+    proto::pdpb::{self, pd_client::PdClient},
+    sim::http::HttpClient,
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// Time between two requests of one client: the server shares two cores with everything else.
+const PACE: Duration = Duration::from_millis(4);
+/// Time between two tries to reach a server that is down.
+const RETRY: Duration = Duration::from_millis(20);
+/// Timestamps and ids asked for at once.
+const AT_ONCE: u32 = 10;
+/// Bits of the logical part of a timestamp.
+const LOGICAL_BITS: u32 = 18;
+
+/// One answer with timestamps.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    asked: Instant,
+    answered: Instant,
+    first: u64,
+    last: u64,
+}
+
+/// What the clients were told.
+#[derive(Default)]
+struct History {
+    stamps: Vec<Stamp>,
+    ids: Vec<u64>,
+    writes: u64,
+    reads: u64,
+    errors: u64,
+}
+
+/// How much was asked, for the test to see that it was enough.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Totals {
+    /// Answers with timestamps.
+    pub timestamps: usize,
+    /// Ids.
+    pub ids: usize,
+    /// Acknowledged writes.
+    pub writes: u64,
+    /// Values read back and found right.
+    pub reads: u64,
+    /// Calls that failed since the server was down.
+    pub errors: u64,
+}
+
+/// Running clients.
+pub struct Load {
+    history: Arc<Mutex<History>>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// What one client needs.
+#[derive(Clone)]
+struct Client {
+    url: String,
+    cluster: u64,
+    history: Arc<Mutex<History>>,
+    stop: CancellationToken,
+}
+
+/// A kind of write.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Config,
+    Label,
+    Limit,
+    SafePoint,
+}
+
+impl Load {
+    /// Starts two clients for timestamps, one for ids, and one for each kind of write. The cluster must have a store 1.
+    pub async fn start(url: &str) -> Self {
+        let mut grpc = PdClient::connect(url.to_owned()).await.expect("the server serves");
+        let members = grpc.get_members(pdpb::GetMembersRequest::default()).await.expect("members").into_inner();
+        let client = Client {
+            url: url.to_owned(),
+            cluster: members.header.expect("a header").cluster_id,
+            history: Arc::default(),
+            stop: CancellationToken::new(),
+        };
+        let (history, stop) = (client.history.clone(), client.stop.clone());
+        let mut tasks = JoinSet::new();
+        for _ in 0..2 {
+            tasks.spawn(client.clone().ask_timestamps());
+        }
+        tasks.spawn(client.clone().ask_ids());
+        for kind in [Kind::Config, Kind::Label, Kind::Limit, Kind::SafePoint] {
+            tasks.spawn(client.clone().write(kind));
+        }
+        Self { history, stop, tasks }
+    }
+
+    /// Ends the clients and checks what they were told. Returns the totals and all ids.
+    pub async fn end(mut self) -> (Totals, BTreeSet<u64>) {
+        self.stop.cancel();
+        while let Some(done) = self.tasks.join_next().await {
+            done.expect("a client found nothing wrong");
+        }
+        let history = std::mem::take(&mut *self.history.lock());
+        check_timestamps(history.stamps.clone());
+        let ids: BTreeSet<u64> = history.ids.iter().copied().collect();
+        assert_eq!(ids.len(), history.ids.len(), "D1: an id was given twice");
+        let totals = Totals {
+            timestamps: history.stamps.len(),
+            ids: ids.len(),
+            writes: history.writes,
+            reads: history.reads,
+            errors: history.errors,
+        };
+        (totals, ids)
+    }
+}
+
+/// T1: every timestamp is greater than each that was answered before it was asked for.
+fn check_timestamps(mut stamps: Vec<Stamp>) {
+    let mut by_answer = stamps.clone();
+    by_answer.sort_by_key(|s| s.answered);
+    stamps.sort_by_key(|s| s.asked);
+    let mut before = by_answer.into_iter().peekable();
+    let mut highest = 0;
+    for stamp in &stamps {
+        while let Some(old) = before.next_if(|old| old.answered < stamp.asked) {
+            highest = highest.max(old.last);
+        }
+        assert!(stamp.first > highest, "T1: {stamp:?} comes after {highest}");
+    }
+    stamps.sort_by_key(|s| s.first);
+    assert!(stamps.windows(2).all(|w| w[0].last < w[1].first), "T1: two clients got the same timestamp");
+}
+
+impl Client {
+    fn header(&self) -> Option<pdpb::RequestHeader> {
+        Some(pdpb::RequestHeader { cluster_id: self.cluster, ..pdpb::RequestHeader::default() })
+    }
+
+    /// Connects as often as it takes; `None` when the load ends.
+    async fn connect(&self) -> Option<PdClient<Channel>> {
+        while !self.stop.is_cancelled() {
+            if let Ok(client) = PdClient::connect(self.url.clone()).await {
+                return Some(client);
+            }
+            self.failed().await;
+        }
+        None
+    }
+
+    async fn failed(&self) {
+        self.history.lock().errors += 1;
+        sleep(RETRY).await;
+    }
+
+    async fn ask_timestamps(self) {
+        while let Some(mut grpc) = self.connect().await {
+            let (requests, queue) = mpsc::channel(1);
+            let request = pdpb::TsoRequest { header: self.header(), count: AT_ONCE, ..pdpb::TsoRequest::default() };
+            let mut asked = Instant::now();
+            let _ = requests.send(request.clone()).await;
+            let Ok(answers) = grpc.tso(ReceiverStream::new(queue)).await else {
+                self.failed().await;
+                continue;
+            };
+            let mut answers = answers.into_inner();
+            while let Ok(Some(answer)) = answers.message().await {
+                let answered = Instant::now();
+                let ts = answer.timestamp.expect("a timestamp");
+                let last = ((ts.physical as u64) << LOGICAL_BITS) + ts.logical as u64;
+                let first = last - u64::from(answer.count) + 1;
+                assert_eq!(answer.count, AT_ONCE);
+                self.history.lock().stamps.push(Stamp { asked, answered, first, last });
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                sleep(PACE).await;
+                asked = Instant::now();
+                if requests.send(request.clone()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn ask_ids(self) {
+        while let Some(mut grpc) = self.connect().await {
+            loop {
+                let request = pdpb::AllocIdRequest { header: self.header(), count: AT_ONCE };
+                let Ok(answer) = grpc.alloc_id(request).await else { break };
+                let answer = answer.into_inner();
+                assert_eq!(answer.count, AT_ONCE);
+                self.history.lock().ids.extend(answer.id - u64::from(AT_ONCE) + 1..=answer.id);
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                sleep(PACE).await;
+            }
+            self.failed().await;
+        }
+    }
+
+    /// Reads a value, checks it against what was acknowledged, writes the next one.
+    async fn write(self, kind: Kind) {
+        let (mut acknowledged, mut tried) = (0, 0);
+        while let Some(mut grpc) = self.connect().await {
+            let http = HttpClient::new(&self.url).expect("an address");
+            loop {
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                if tried > 0 {
+                    let Some(found) = self.read_one(kind, &http, &mut grpc).await else { break };
+                    let range = acknowledged..=tried;
+                    assert!(range.contains(&found), "{kind:?} is {found}, was acknowledged and tried: {range:?}");
+                    self.history.lock().reads += 1;
+                }
+                tried += 1;
+                if self.write_one(kind, tried, &http, &mut grpc).await.is_none() {
+                    break;
+                }
+                acknowledged = tried;
+                self.history.lock().writes += 1;
+                sleep(PACE).await;
+            }
+            self.failed().await;
+        }
+    }
+
+    async fn write_one(&self, kind: Kind, n: u64, http: &HttpClient, grpc: &mut PdClient<Channel>) -> Option<()> {
+        let (path, body) = match kind {
+            Kind::Config => ("config", json!({ "schedule.leader-schedule-limit": n })),
+            Kind::Label => ("store/1/label", json!({ "mark": n.to_string() })),
+            Kind::Limit => ("store/1/limit", json!({ "type": "remove-peer", "rate": n })),
+            Kind::SafePoint => {
+                let request = pdpb::UpdateGcSafePointRequest { header: self.header(), safe_point: n };
+                let answer = grpc.update_gc_safe_point(request).await.ok()?.into_inner();
+                assert_eq!(answer.new_safe_point, n, "nobody else sets it");
+                return Some(());
+            }
+        };
+        http.post(&format!("/pd/api/v1/{path}"), &body).await.ok().map(|_| ())
+    }
+
+    async fn read_one(&self, kind: Kind, http: &HttpClient, grpc: &mut PdClient<Channel>) -> Option<u64> {
+        let get = |path: &'static str| async move { http.get_json(&format!("/pd/api/v1/{path}")).await.ok() };
+        match kind {
+            Kind::Config => get("config/schedule").await?["leader-schedule-limit"].as_u64(),
+            Kind::Label => {
+                let store = get("store/1").await?;
+                let labels = store["store"]["labels"].as_array().cloned().unwrap_or_default();
+                let mark = labels.iter().find(|l| l["key"] == "mark");
+                Some(mark.and_then(|l| l["value"].as_str()).map_or(0, |v| v.parse().expect("a number")))
+            }
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small whole numbers
+            Kind::Limit => get("stores/limit").await?["1"]["remove-peer"].as_f64().map(|v| v as u64),
+            Kind::SafePoint => {
+                let request = pdpb::GetGcSafePointRequest { header: self.header() };
+                Some(grpc.get_gc_safe_point(request).await.ok()?.into_inner().safe_point)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asked and answered at these seconds, with timestamps `first` to `first + 9`.
+    fn stamp(asked: u64, answered: u64, first: u64) -> Stamp {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        Stamp { asked: at(asked), answered: at(answered), first, last: first + 9 }
+    }
+
+    #[test]
+    fn calls_that_overlap_may_be_answered_in_any_order() {
+        check_timestamps(vec![stamp(0, 5, 100), stamp(1, 4, 50), stamp(6, 7, 110)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "T1: Stamp")]
+    fn a_timestamp_that_goes_back_is_found() {
+        check_timestamps(vec![stamp(0, 5, 100), stamp(1, 4, 50), stamp(6, 7, 105)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "T1: two clients")]
+    fn a_timestamp_that_is_given_twice_is_found() {
+        check_timestamps(vec![stamp(0, 5, 100), stamp(1, 4, 105)]);
+    }
+}
