@@ -6,9 +6,15 @@
 use serde::Deserialize;
 
 use crate::{
-    config::GoDuration,
+    config::{GoDuration, TtlItems},
+    meta::State,
     model::{KeyRange, LabelConstraint, LabelOp, RegionLabel, RegionLabelRule, Rule, RuleGroup, RuleRole, Wall},
 };
+
+/// A time as `date` prints it, UTC: `Sun Nov 22 12:54:16 UTC 2026`. Labels that end keep their beginning so.
+pub const UNIX_DATE: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
+    "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] UTC [year]"
+);
 
 /// A kept row that cannot be read: written by a newer version, or damaged.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +107,11 @@ fn range(id: &str, start: &str, end: &str) -> Result<KeyRange, RowError> {
     Ok(KeyRange::new(key(start)?, key(end)?))
 }
 
+/// The configuration values that hold for a time.
+pub fn ttl_items(state: &State) -> TtlItems {
+    state.ttl_config.iter().map(|(key, item)| (key.clone(), item.value.clone(), item.expires)).collect()
+}
+
 /// A placement rule.
 pub fn rule(json: &str) -> Result<Rule, RowError> {
     let row: RuleRow = read("rule", json)?;
@@ -159,10 +170,7 @@ pub fn label_rule(json: &str) -> Result<RegionLabelRule, RowError> {
 /// When a label with this `ttl` (a Go duration) that began at `start_at` (`Sun Nov 22 12:54:16 UTC 2026`) ends. A text that cannot
 /// be read ends the label at once: it was refused when it came in, and a label must not hold for ever by mistake.
 pub fn expiry(ttl: &str, start_at: &str) -> Option<Wall> {
-    let format = time::macros::format_description!(
-        "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] UTC [year]"
-    );
-    let start = time::PrimitiveDateTime::parse(start_at, format).ok().map(|t| t.assume_utc().unix_timestamp_nanos());
+    let start = time::PrimitiveDateTime::parse(start_at, UNIX_DATE).ok().map(|t| t.assume_utc().unix_timestamp_nanos());
     let span = ttl.parse::<GoDuration>().ok().map(|d| i128::from(d.0));
     let end = start.zip(span).map_or(0, |(start, span)| start.saturating_add(span));
     Some(Wall(i64::try_from(end).unwrap_or(i64::MAX)))

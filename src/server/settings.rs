@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     api::rows,
-    config::{BerthConfig, Dynamic, TtlItems},
+    config::{BerthConfig, Dynamic},
     meta::State,
     model::{RegionLabelRule, Rule, RuleGroup, Wall},
     pdlog,
@@ -29,12 +29,7 @@ pub(super) fn effective(state: &State, dynamic: &Dynamic, now: Wall) -> crate::c
     if state.ttl_config.is_empty() {
         return dynamic.schedule.clone();
     }
-    ttl_items(state).effective(&dynamic.schedule, now)
-}
-
-/// The temporary values that are agreed.
-pub(super) fn ttl_items(state: &State) -> TtlItems {
-    state.ttl_config.iter().map(|(key, item)| (key.clone(), item.value.clone(), item.expires)).collect()
+    rows::ttl_items(state).effective(&dynamic.schedule, now)
 }
 
 fn rules(state: &State, dynamic: &Dynamic, log: &Logger) -> RuleSet {

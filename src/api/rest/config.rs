@@ -15,7 +15,7 @@ use super::{
     rule_json::RuleJson,
 };
 use crate::{
-    api::{ApiError, App},
+    api::{ApiError, App, rows},
     config::{
         Dynamic,
         flags::Flags,
@@ -152,9 +152,7 @@ impl Surroundings {
 
 /// The items that hold for a time, as agreed.
 fn ttl_items(app: &App) -> TtlItems {
-    let state = app.meta.state();
-    let items = state.ttl_config.iter();
-    items.map(|(key, item)| (key.clone(), item.value.clone(), item.expires)).collect()
+    rows::ttl_items(&app.meta.state())
 }
 
 /// `POST /config`

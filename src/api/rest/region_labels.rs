@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use time::{OffsetDateTime, macros::format_description};
+use time::OffsetDateTime;
 
 use super::{
     Answer, body,
@@ -171,14 +171,11 @@ fn read_ranges(data: Option<&Value>) -> Result<Vec<KeyRange>, Problem> {
     Ok(ranges)
 }
 
-/// A time as `date` prints it, UTC: `Sun Nov 22 12:54:16 UTC 2026`.
+/// A time in the form of [`rows::UNIX_DATE`].
 fn unix_date(at: Wall) -> String {
-    let format = format_description!(
-        "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] UTC [year]"
-    );
     let at = OffsetDateTime::from_unix_timestamp(at.unix_seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     // The format has only parts that every time has.
-    at.format(format).unwrap_or_default()
+    at.format(rows::UNIX_DATE).unwrap_or_default()
 }
 
 fn rules(request: &Request) -> (Vec<Arc<RegionLabelRule>>, Wall) {
