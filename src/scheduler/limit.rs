@@ -8,6 +8,10 @@
 //! never sees more full-size operators than the limit, and they come evenly. Cheaper operators take a part of that time. The
 //! exception are rates whose interval is shorter than [`SHORT_INTERVAL`]: there up to [`CATCH_UP`] of lost time is made good,
 //! so that a tick that comes late does not lower the rate, and the interval is longer by just as much as keeps the promise.
+//!
+//! Stores of equal rates would all be free at the same instant when work comes after a quiet time, and stay in step for as long
+//! as it lasts: nine targets would take nine peers every four seconds. So the first that is taken after a quiet time sets the
+//! others back, each by another part of its own interval ([`Limits::spread`]): the minute holds as many, one after another.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -33,6 +37,8 @@ struct Bucket {
     rate: f64,
     /// Until when the operators admitted so far keep it busy.
     busy_until: Mono,
+    /// Whether it has a place of its own among the stores' turns: it was taken or set back since its last quiet time.
+    in_turn: bool,
 }
 
 impl Bucket {
@@ -72,10 +78,21 @@ impl Bucket {
         self.free_at().is_some_and(|at| at <= now)
     }
 
+    /// For a rate with an interval worth spreading: that interval.
+    fn turn(&self) -> Option<Duration> {
+        self.interval(FULL_COST).filter(|one| !self.is_unlimited() && *one >= SHORT_INTERVAL)
+    }
+
+    /// Whether it is free and has let a whole turn go by unused since it had a place of its own.
+    fn is_quiet(&self, now: Mono) -> bool {
+        self.is_free(now) && (!self.in_turn || self.turn().is_some_and(|turn| now.since(self.busy_until) >= turn))
+    }
+
     fn take(&mut self, cost: u64, now: Mono) {
         if self.is_unlimited() {
             return;
         }
+        self.in_turn = true;
         let from = Mono(self.busy_until.0.max(now.0.saturating_sub(self.catch_up().as_nanos() as u64)));
         self.busy_until = self.interval(cost).map_or(Mono(u64::MAX), |d| from.plus(d));
     }
@@ -132,7 +149,7 @@ impl Limits {
     }
 
     fn fresh(rate: f64, started: Mono) -> Bucket {
-        let bucket = Bucket { rate, busy_until: started };
+        let bucket = Bucket { rate, busy_until: started, in_turn: false };
         Bucket { busy_until: bucket.interval(FULL_COST).map_or(Mono(u64::MAX), |first| started.plus(first)), ..bucket }
     }
 
@@ -175,9 +192,34 @@ impl Limits {
                 continue;
             }
             let bucket = self.bucket(*store, *kind);
+            if bucket.turn().is_some() && bucket.is_quiet(now) {
+                self.spread(*store, *kind, costs, now);
+            }
             self.buckets.entry((*store, *kind)).or_insert(bucket).take(*cost, now);
         }
         Ok(())
+    }
+
+    /// Work has come for `store` after a quiet time: sets the other quiet stores back, the next one by a share of its interval,
+    /// the one after it by two, so that their turns come one after another. What `taken` takes at the same instant stays. Each
+    /// waits for less than an interval, and an interval later any of them that is still unused is quiet again: two stores that
+    /// one operator needs together are free together in between.
+    fn spread(&mut self, store: StoreId, kind: LimitKind, taken: &Costs, now: Mono) {
+        let is_other = |id: StoreId, bucket: &Bucket| {
+            bucket.turn().is_some() && bucket.is_quiet(now) && taken.get(&(id, kind)).is_none_or(|cost| *cost == 0)
+        };
+        let of_kind = self.buckets.iter().filter(|((id, k), bucket)| *k == kind && is_other(*id, bucket));
+        let mut others: Vec<StoreId> = of_kind.map(|((id, _), _)| *id).collect();
+        let first_after = others.partition_point(|id| *id <= store);
+        others.rotate_left(first_after);
+        let turns = others.len() as u32 + 1;
+        for (place, id) in (1..).zip(others) {
+            if let Some(bucket) = self.buckets.get_mut(&(id, kind))
+                && let Some(turn) = bucket.turn()
+            {
+                *bucket = Bucket { busy_until: now.plus(turn * place / turns), in_turn: true, ..*bucket };
+            }
+        }
     }
 }
 

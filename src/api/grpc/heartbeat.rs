@@ -4,7 +4,7 @@
 //! (the connection's) reads heartbeats and sends commands, so a stream costs no task of its own. A bad heartbeat gets an error in
 //! a header and ends nothing but itself; only an unknown leader store ends the stream, as in PD.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::mpsc;
@@ -116,12 +116,13 @@ impl Heartbeats {
     /// The next message for the node and whether it is the last; `None` when the node has ended its side.
     async fn next(&mut self) -> Option<(StreamItem, bool)> {
         let closing = self.app.closing.clone();
+        let mut closed = pin!(closing.cancelled());
         loop {
             // One node that talks without a pause must not keep others from the thread.
             tokio::task::consume_budget().await;
             let request = tokio::select! {
                 biased;
-                () = closing.cancelled() => return Some((Err(header::closing()), true)),
+                () = &mut closed => return Some((Err(header::closing()), true)),
                 Some(item) = self.commands.recv() => {
                     let last = item.is_err();
                     return Some((item, last));

@@ -62,6 +62,46 @@ fn fast_rates_do_not_lose_to_slow_ticks() {
 }
 
 #[test]
+fn stores_take_turns_after_a_quiet_time() {
+    let mut limits = Limits::new(Mono(0));
+    (1..=9).for_each(|id| limits.set(StoreId(id), both(15.0), Mono(0)));
+    let begin = 3_600_000_000_000;
+    let mut got = Vec::new();
+    // Three minutes; each tick asks every store.
+    for tick in 0..18_000 {
+        let now = Mono(begin + tick * 10_000_000);
+        for id in 1..=9 {
+            let one = Costs::from([((StoreId(id), LimitKind::AddPeer), FULL_COST)]);
+            if limits.take(&one, now).is_ok() {
+                got.push(now.0 - begin);
+            }
+        }
+    }
+    assert_eq!(got[0], 0, "the first does not wait");
+    assert_eq!(got.len(), 3 * 135);
+    let gaps: Vec<u64> = got.windows(2).map(|w| w[1] - w[0]).collect();
+    assert!(gaps.iter().all(|gap| (430_000_000..=460_000_000).contains(gap)), "one every 4 s / 9: {gaps:?}");
+}
+
+#[test]
+fn two_stores_that_an_operator_needs_together_are_free_together() {
+    let mut limits = Limits::new(Mono(0));
+    (1..=4).for_each(|id| limits.set(StoreId(id), both(15.0), Mono(0)));
+    let pair = |add, remove| {
+        let one = |id, kind| ((StoreId(id), kind), FULL_COST);
+        Costs::from([one(add, LimitKind::AddPeer), one(remove, LimitKind::RemovePeer)])
+    };
+    let mut got = [0; 3];
+    for tick in 0..6000 {
+        let now = Mono(60_000_000_000 + tick * 10_000_000);
+        for (i, (add, remove)) in [(1, 2), (3, 4), (2, 1)].into_iter().enumerate() {
+            got[i] += usize::from(limits.take(&pair(add, remove), now).is_ok());
+        }
+    }
+    assert!(got.iter().all(|n| (14..=15).contains(n)), "a minute of three pairs that share nothing: {got:?}");
+}
+
+#[test]
 fn all_or_nothing() {
     let mut limits = Limits::new(Mono(0));
     limits.set(STORE, both(60.0), Mono(0));
@@ -119,6 +159,31 @@ proptest! {
         }).collect();
         let got = admitted(&mut limits, times.into_iter(), |_| FULL_COST);
         prop_assert!(worst_minute(&got) <= rate as usize);
+    }
+
+    /// O6 for several stores that set each other back.
+    #[test]
+    fn o6_limits_hold_for_stores_in_turn(
+        rates in prop::collection::vec(1u32..60, 2..6),
+        asks in prop::collection::vec((0u64..8_000, 0usize..6), 1..400),
+    ) {
+        let mut limits = Limits::new(Mono(0));
+        for (id, rate) in (1..).zip(&rates) {
+            limits.set(StoreId(id), both(f64::from(*rate)), Mono(0));
+        }
+        let mut at = 0;
+        let mut got: BTreeMap<usize, Vec<(u64, u64)>> = BTreeMap::new();
+        for (gap, store) in asks {
+            at += gap * 1_000_000;
+            let store = store % rates.len();
+            let one = Costs::from([((StoreId(store as u64 + 1), LimitKind::AddPeer), FULL_COST)]);
+            if limits.take(&one, Mono(at)).is_ok() {
+                got.entry(store).or_default().push((at, FULL_COST));
+            }
+        }
+        for (store, times) in &got {
+            prop_assert!(worst_minute(times) <= rates[*store] as usize);
+        }
     }
 
     /// O6 for mixed sizes: their sum stays below the limit and one operator more.

@@ -128,6 +128,10 @@ fn default_limits_give_exactly_the_peers_a_minute_that_they_allow_evenly() {
             assert!((26..=28).contains(&got), "{got} in a fifth of a minute");
         }
     }
+    let gaps = w.added.windows(2).map(|two| two[1].0.since(two[0].0));
+    let longest = gaps.max().unwrap();
+    // Ten stores take turns; that of the store that is emptied passes unused.
+    assert!(longest <= Duration::from_millis(810), "one every 0.4 s, not nine every four seconds: {longest:?}");
     assert!(w.ids_taken() <= w.added.len() as u64 + 2, "a list that waits takes no ids");
 }
 
