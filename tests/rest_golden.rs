@@ -12,6 +12,7 @@
     unreachable_pub
 )]
 mod common {
+    pub(crate) mod clock;
     pub(crate) mod compare;
     pub(crate) mod facts;
     pub(crate) mod http;

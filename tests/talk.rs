@@ -13,9 +13,11 @@
 )]
 
 mod common {
+    pub(crate) mod clock;
     #[allow(dead_code, reason = "other tests use the rest of it")]
     pub(crate) mod facts;
     pub(crate) mod http;
+    pub(crate) mod server;
 }
 mod conversation {
     pub mod compare;
@@ -291,7 +293,7 @@ async fn drain(what: &Recording, before: Vec<Call>, odd: u64) -> BTreeMap<u64, V
     server.http(what.delete()).await;
     let done = nodes.drain(&mut server, StoreId(what.drained), Duration::from_secs(300)).await;
     assert!(done, "{:?}", server.server.app.cluster.unburied(StoreId(what.drained), server.clock.now()));
-    println!("buried after {:?}", server.clock.elapsed() - end);
+    println!("buried after {:?}", server.clock.moved() - end);
 
     let recorded = what.commands(end);
     for regions in [&on_store.led, &on_store.followed] {

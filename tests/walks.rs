@@ -11,6 +11,7 @@
     unreachable_pub
 )]
 mod common {
+    pub(crate) mod clock;
     pub(crate) mod facts;
     pub(crate) mod http;
     pub(crate) mod proto_text;

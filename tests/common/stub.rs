@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use super::server::Skipping;
+use super::clock::TestClock;
 
 /// How long a store heartbeat says it covers, seconds.
 const STORE_INTERVAL: u64 = 10;
@@ -75,7 +75,7 @@ type Commands = Arc<Mutex<HashMap<u64, Vec<pdpb::RegionHeartbeatResponse>>>>;
 pub(crate) struct Stub {
     client: PdClient<Channel>,
     cluster_id: u64,
-    clock: Arc<Skipping>,
+    clock: Arc<TestClock>,
     stores: BTreeMap<u64, (metapb::Store, Value)>,
     silent: Vec<u64>,
     /// Regions by id.
@@ -176,7 +176,7 @@ fn region(value: &Value) -> StubRegion {
 
 impl Stub {
     /// Connects to a server and knows what the nodes know; nothing is sent yet.
-    pub(crate) async fn connect(addr: SocketAddr, clock: Arc<Skipping>, compat: &Path) -> Self {
+    pub(crate) async fn connect(addr: SocketAddr, clock: Arc<TestClock>, compat: &Path) -> Self {
         let text = std::fs::read_to_string(compat.join("stub-cluster.json")).expect("stub-cluster.json");
         let input: Value = serde_json::from_str(&text).expect("JSON");
         let mut client = PdClient::connect(format!("http://{addr}")).await.expect("the server listens");

@@ -59,9 +59,9 @@ impl Nodes {
 
     /// Lets nodes and server work until `store` is buried; `false` when it is not within `patience`.
     pub(crate) async fn drain(&mut self, replay: &mut Replay, store: StoreId, patience: Duration) -> bool {
-        let end = replay.clock.elapsed() + patience;
-        while replay.clock.elapsed() < end {
-            replay.advance(replay.clock.elapsed() + STEP).await;
+        let end = replay.clock.moved() + patience;
+        while replay.clock.moved() < end {
+            replay.advance(replay.clock.moved() + STEP).await;
             self.take_commands(replay);
             for out in self.fleet.step(replay.clock.now()) {
                 self.send(replay, out).await;

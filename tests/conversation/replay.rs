@@ -1,22 +1,9 @@
 //! A fresh server without timers, on virtual time, to which recorded messages are sent over its socket.
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use berth::{
-    config::{
-        Config,
-        flags::Flags,
-        load::{self, Host},
-    },
-    model::{Clock, Mono, Now, RegionId, Wall},
+    model::{Clock as _, RegionId, Wall},
     proto::pdpb::{self, pd_client::PdClient},
     server::Server,
     telemetry::log::Logger,
@@ -30,7 +17,7 @@ use tonic::{Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::recording::{Call, Line};
-use crate::common::{facts, http};
+use crate::common::{clock::TestClock, facts, http, server::config};
 
 /// Virtual time between two ticks of the server, unless a test wants others.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,31 +25,6 @@ const TICK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Ids that may have been handed out between two recorded calls.
 const MAX_UNRECORDED_IDS: u64 = 10_000;
-
-/// A clock that stands until it is moved.
-#[derive(Debug)]
-pub(crate) struct HandClock {
-    began: Wall,
-    since: AtomicU64,
-}
-
-impl HandClock {
-    /// Time since the start of the recording.
-    pub(crate) fn elapsed(&self) -> Duration {
-        Duration::from_nanos(self.since.load(Ordering::SeqCst))
-    }
-
-    fn set(&self, since: Duration) {
-        self.since.store(u64::try_from(since.as_nanos()).unwrap(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Now {
-        let began = Now { mono: Mono(0), wall: self.began };
-        began.plus(self.elapsed())
-    }
-}
 
 /// One heartbeat stream.
 struct Stream {
@@ -98,7 +60,7 @@ pub(crate) struct Replay {
     /// The server.
     pub(crate) server: Server,
     /// Its clock.
-    pub(crate) clock: Arc<HandClock>,
+    pub(crate) clock: Arc<TestClock>,
     /// A client of it.
     pub(crate) pd: PdClient<Channel>,
     health: HealthClient<Channel>,
@@ -109,19 +71,6 @@ pub(crate) struct Replay {
     /// The last id that was handed out.
     last_id: u64,
     _folder: tempfile::TempDir,
-}
-
-fn config(folder: &Path) -> Config {
-    let flags = Flags {
-        name: "pd-1".into(),
-        data_dir: "./data".into(),
-        client_urls: "http://127.0.0.1:0".into(),
-        peer_urls: "http://127.0.0.1:2380".into(),
-        log_file: "pd.log".into(),
-        ..Flags::default()
-    };
-    let host = Host { name: "vm".into(), directory: folder.to_owned() };
-    load::load(&flags, None, &host).unwrap().config
 }
 
 /// Decodes a recorded request for this cluster, sends it and takes the error out of the answer's header.
@@ -140,7 +89,7 @@ impl Replay {
     /// A fresh server; `began` is the wall time at which the recording starts.
     pub(crate) async fn start(began: Wall) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(HandClock { began, since: AtomicU64::new(0) });
+        let clock = Arc::new(TestClock::standing(began));
         let server = Server::start_untimed(config(folder.path()), Logger::none(), clock.clone()).await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", server.addr())).unwrap().connect().await.unwrap();
         Self {
@@ -166,10 +115,10 @@ impl Replay {
     pub(crate) async fn advance(&mut self, to: Duration) {
         while self.ticked + self.period <= to {
             self.ticked += self.period;
-            self.clock.set(self.ticked.max(self.clock.elapsed()));
+            self.clock.move_to(self.ticked.max(self.clock.moved()));
             self.server.tick().await;
         }
-        self.clock.set(to.max(self.clock.elapsed() + Duration::from_nanos(1)));
+        self.clock.move_to(to.max(self.clock.moved() + Duration::from_nanos(1)));
     }
 
     /// Makes an HTTP call at its time; returns the answer's JSON.
