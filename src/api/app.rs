@@ -4,7 +4,7 @@
 //! the protocol of the caller, tasks, sockets. Observers of `meta` (wired by the shell) bring what was agreed into the cluster
 //! before a proposal is answered, so that a caller who reads after writing sees what it wrote.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
@@ -14,11 +14,15 @@ use tonic::Status;
 use super::{convert, error::ApiError, keyspace, lines};
 use crate::{
     config::{Config, Shared},
-    meta::{self, Command, Meta, Reply},
+    meta::{self, Command, Meta, MetaError, Reply},
     model::{Clock, Now, Region, StoreId, StoreLimits, StoreRecord, StoreState, store::UNLIMITED},
     proto::{metapb, pdpb},
-    scheduler::{cluster::Cluster, effect::Effect, life::StoreChange},
-    store::StoreInfo,
+    scheduler::{
+        cluster::{Cluster, HeartbeatError},
+        effect::Effect,
+        life::StoreChange,
+    },
+    store::{Changes, StoreInfo},
     telemetry::{log::Logger, metrics::Metrics},
 };
 
@@ -30,6 +34,9 @@ pub const EDITION: &str = "Community";
 pub const KERNEL_TYPE: &str = "Classic";
 /// The limits of a new TiFlash store (operators a minute); other stores get `schedule.default-store-limit`.
 pub const TIFLASH_LIMITS: StoreLimits = StoreLimits { add_peer: 30.0, remove_peer: 30.0 };
+
+/// How long a caller waits for the disk. (PD's clients give up at about this time.)
+pub const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Carries out what deciding code returned: sends commands, writes log lines, counts. Implemented by the shell.
 pub trait EffectSink: Send + Sync {
@@ -97,6 +104,16 @@ impl ServerInfo {
 /// A comma-separated list of URLs.
 fn urls(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect()
+}
+
+/// Waits for what `meta` does, but not for ever: a disk that hangs must not collect callers without bound.
+pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, MetaError>>) -> Result<T, MetaError> {
+    let mut work = std::pin::pin!(work);
+    // Mostly (timestamps, ids) it is ready at once, and needs no timer.
+    if let Poll::Ready(done) = futures::poll!(work.as_mut()) {
+        return done;
+    }
+    tokio::time::timeout(DISK_PATIENCE, work).await.unwrap_or(Err(MetaError::TimedOut))
 }
 
 /// What every handler shares. Handlers hold it in an `Arc`.
@@ -171,7 +188,8 @@ impl App {
     }
 
     /// Lets the cluster decide, and carries out what it decided before anything else is decided: the log lines and commands of a
-    /// region come in the order in which they were decided, whichever threads its heartbeats and the patrol run on.
+    /// region come in the order in which they were decided, whichever threads its heartbeats and the patrol run on. Heartbeats
+    /// have a way of their own, [`App::hear`].
     pub fn act<E>(&self, decide: impl FnOnce(&Cluster) -> Result<Vec<Effect>, E>) -> Result<(), E> {
         let _order = self.order.lock();
         let effects = decide(&self.cluster)?;
@@ -179,6 +197,13 @@ impl App {
             self.effects.carry_out(effects);
         }
         Ok(())
+    }
+
+    /// Takes a region heartbeat in. Only one that leads to something waits for the effects of others.
+    pub fn hear(&self, region: Region, now: Now) -> Result<Changes, HeartbeatError> {
+        self.cluster.hear(region, now, |decide| {
+            let Ok(()) = self.act(|_| Ok::<_, std::convert::Infallible>(decide()));
+        })
     }
 
     /// Refuses on a member that does not lead.
@@ -206,9 +231,9 @@ impl App {
         self.cluster.stores().get(id).ok_or(ApiError::StoreNotFound(id))
     }
 
-    /// Proposes a change; returns when it is durable and applied here.
+    /// Proposes a change; returns when it is durable and applied here, or when the disk has not answered for [`DISK_PATIENCE`].
     pub async fn propose(&self, command: Command) -> Result<Reply, ApiError> {
-        Ok(self.meta.propose(command).await?)
+        Ok(in_time(self.meta.propose(command)).await?)
     }
 
     /// The limits that a store gets when it registers.

@@ -97,7 +97,9 @@ impl ApiError {
     pub(crate) fn into_wire(self) -> Wire {
         let kind = match &self {
             Self::NotLeader => return Wire::Status(Box::new(Status::unavailable(self.to_string()))),
-            Self::Meta(MetaError::Unknown | MetaError::Busy | MetaError::Stopped | MetaError::Disk(_)) => {
+            Self::Meta(
+                MetaError::Unknown | MetaError::TimedOut | MetaError::Busy | MetaError::Stopped | MetaError::Disk(_),
+            ) => {
                 return Wire::Status(Box::new(Status::unavailable(self.to_string())));
             }
             Self::Bare(text) => return Wire::Status(Box::new(Status::unknown(text))),

@@ -87,6 +87,9 @@ pub enum MetaError {
     /// Leadership was lost while waiting: the change may have been made, or not.
     #[error("leadership lost while waiting, the outcome is unknown")]
     Unknown,
+    /// The disk has not answered for so long that the caller is not kept waiting: the change may still be made, or not.
+    #[error("the disk does not answer, the outcome is unknown")]
+    TimedOut,
     /// Too much is waiting already; nothing has changed.
     #[error("too many requests are waiting for the log")]
     Busy,
@@ -127,7 +130,7 @@ impl MetaError {
     /// Whether trying again later, or at another member, can help.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::NotLeader { .. } | Self::Unknown | Self::Busy | Self::Stopped => true,
+            Self::NotLeader { .. } | Self::Unknown | Self::TimedOut | Self::Busy | Self::Stopped => true,
             Self::Refused(_)
             | Self::TooLarge { .. }
             | Self::Malformed(_)

@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{
     Clock, Host, ID_WINDOW, MAX_COMMAND_BYTES, MAX_IDS_AT_ONCE, MetaError, OpenError, Options,
+    busy::Busy,
     disk::Owner,
     ids::Ids,
     lease::Lease,
@@ -84,6 +85,10 @@ pub(super) struct Shared {
     pub(super) tso: Tso,
     pub(super) ids: Ids,
     pub(super) ended: OnceLock<Ended>,
+    /// The disk thread's job under way.
+    pub(super) disk_job: Busy,
+    /// The host's own write of what it applies.
+    pub(super) state_write: Busy,
     observers: RwLock<Vec<Observer>>,
     queue: SyncSender<Event>,
     next_ticket: AtomicU64,
@@ -115,6 +120,8 @@ impl Shared {
             tso: Tso::new(options.tso_save_interval),
             ids: Ids::default(),
             ended: OnceLock::new(),
+            disk_job: Busy::default(),
+            state_write: Busy::default(),
             observers: RwLock::default(),
             queue,
             next_ticket: AtomicU64::new(1),
@@ -151,6 +158,11 @@ impl Shared {
         })
     }
 
+    /// What is told when nobody is left to answer.
+    fn why_ended(&self) -> MetaError {
+        self.ended_error().unwrap_or(MetaError::Stopped)
+    }
+
     /// The bytes of a command, stamped. Whatever could not be read back never gets into the log.
     pub(super) fn encode(&self, ticket: u64, command: Command) -> Result<Vec<u8>, MetaError> {
         let envelope = Envelope { origin: self.origin, ticket, now: self.clock.now().wall, command };
@@ -169,7 +181,7 @@ impl Shared {
                 Ok(()) => {}
                 Err(TrySendError::Full(event)) => refuse(event, MetaError::Busy),
                 Err(TrySendError::Disconnected(event)) => {
-                    refuse(event, self.ended_error().unwrap_or(MetaError::Stopped));
+                    refuse(event, self.why_ended());
                 }
             },
             Err(e) => answer(Err(e)),
@@ -248,7 +260,7 @@ impl Meta {
         let (send, receive) = oneshot::channel();
         // The caller may be gone by then.
         self.shared.submit(command, Box::new(move |outcome| drop(send.send(outcome))));
-        receive.await.unwrap_or(Err(MetaError::Stopped))
+        receive.await.unwrap_or_else(|_| Err(self.shared.why_ended()))
     }
 
     /// [`Self::propose`] for threads that may block. Not for observers: they are called by the thread that would have to answer.
@@ -258,7 +270,7 @@ impl Meta {
     pub fn propose_blocking(&self, command: Command) -> Result<Reply, MetaError> {
         let (send, receive) = sync_channel(1);
         self.shared.submit(command, Box::new(move |outcome| drop(send.send(outcome))));
-        receive.recv().unwrap_or(Err(MetaError::Stopped))
+        receive.recv().unwrap_or_else(|_| Err(self.shared.why_ended()))
     }
 
     /// The applied state. It does not change under the caller's hands; the next call may return a newer one.
@@ -322,6 +334,22 @@ impl Meta {
         match self.shared.ended.get()? {
             Ended::Failed(what) => Some(what.clone()),
             Ended::Stopped => None,
+        }
+    }
+
+    /// How long the disk has not answered; zero when nothing is asked of it.
+    pub fn disk_stall(&self) -> Duration {
+        let now = self.shared.clock.now().mono;
+        self.shared.disk_job.lasts(now).max(self.shared.state_write.lasts(now))
+    }
+
+    /// Nothing is acknowledged or handed out from here on; [`Self::failure`] tells `why`. For a disk that hangs: the threads that wait
+    /// for it cannot say so themselves.
+    pub fn give_up(&self, why: &str) {
+        if self.shared.ended.set(Ended::Failed(why.into())).is_ok() {
+            self.shared.close();
+            self.shared.leadership.lock().serving = false;
+            self.shared.leadership_changed.notify_all();
         }
     }
 

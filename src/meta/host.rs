@@ -225,10 +225,8 @@ impl Host {
             match self.events.recv_timeout(tick_at.since(now)) {
                 Ok(event) => {
                     let more: Vec<Event> = self.events.try_iter().take(MAX_BATCH).collect();
-                    for event in std::iter::once(event).chain(more) {
-                        if let Err(ended) = self.take(event, &mut inputs) {
-                            return ended;
-                        }
+                    if let Err(ended) = self.take_all(std::iter::once(event).chain(more), &mut inputs) {
+                        return ended;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -240,6 +238,19 @@ impl Host {
         }
     }
 
+    fn take_all(&mut self, events: impl Iterator<Item = Event>, inputs: &mut Vec<Input>) -> Result<(), Ended> {
+        let mut result = Ok(());
+        for event in events {
+            match event {
+                // Whoever asked in the moment of the end is told why, too.
+                Event::Propose { ticket, answer, .. } if result.is_err() => _ = self.pending.insert(ticket, answer),
+                event if result.is_ok() => result = self.take(event, inputs),
+                _ => {}
+            }
+        }
+        result
+    }
+
     fn take(&mut self, event: Event, inputs: &mut Vec<Input>) -> Result<(), Ended> {
         match event {
             Event::Propose { ticket, data, answer } => {
@@ -247,11 +258,11 @@ impl Host {
                 inputs.push(Input::Propose { ticket, data });
             }
             Event::Persisted(number) => {
-                self.disk_busy = false;
+                self.disk_is_free();
                 inputs.push(Input::Persisted(number));
             }
             Event::Flushed => {
-                self.disk_busy = false;
+                self.disk_is_free();
                 if let Some(cut) = self.flushing.take() {
                     self.cut_at = cut.index;
                     inputs.push(Input::Cut(cut));
@@ -305,6 +316,14 @@ impl Host {
         };
         // A disk thread that is gone has told why in an event.
         self.disk_busy = jobs.try_send(job).is_ok();
+        if self.disk_busy {
+            self.shared.disk_job.begin(self.now());
+        }
+    }
+
+    fn disk_is_free(&mut self) {
+        self.disk_busy = false;
+        self.shared.disk_job.end();
     }
 
     fn drop_proposals(&mut self, tickets: &[u64]) {
@@ -333,7 +352,10 @@ impl Host {
         while let Some(entry) = self.committed.pop_front() {
             self.apply_entry(entry, &mut batch)?;
         }
-        self.state_file.write(&batch.actions, &self.applied, self.state.hash).map_err(|e| failed(&e))?;
+        self.shared.state_write.begin(self.now());
+        let written = self.state_file.write(&batch.actions, &self.applied, self.state.hash);
+        self.shared.state_write.end();
+        written.map_err(|e| failed(&e))?;
         self.shared.state.store(Arc::new(self.state.clone()));
         for change in &batch.changes {
             if let Change::TsoWindow(upper) = change {

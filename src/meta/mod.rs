@@ -9,6 +9,7 @@
 //!                                                                                        └▶ observers ─▶ proposer
 //! ```
 
+mod busy;
 mod disk;
 mod error;
 mod handle;

@@ -4,6 +4,8 @@
 //! clocks, `meta`: agreed changes are handed in (`put_store`, `set_settings`, `set_limits`). The ways in call it, the shell
 //! ticks it and carries out the effects that it returns.
 
+mod hear;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -83,6 +85,7 @@ pub struct Cluster {
     leader_since: Mono,
     prepared: AtomicBool,
     deciding: Mutex<Deciding>,
+    turns: hear::Turns,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -110,6 +113,7 @@ impl Cluster {
                 burying: Burying::new(),
                 untold: Vec::new(),
             }),
+            turns: hear::Turns::default(),
         }
     }
 
@@ -216,22 +220,13 @@ impl Cluster {
         self.stores.heartbeat(id, stats, now)
     }
 
-    /// Takes a region heartbeat in and lets the region's operator go on.
-    pub fn region_heartbeat(&self, mut region: Region, now: Now) -> Result<Vec<Effect>, HeartbeatError> {
-        if region.range().is_empty() {
-            return Err(HeartbeatError::Invalid(format!("invalid region range, region id: {}", region.id())));
-        }
-        region.heard = Some(now.mono);
-        let applied = self.regions.apply(region)?;
-        let ((), out) = self.decide(now, |view, d, out| {
-            tell_changes(view, &applied, out);
-            cache_changes(&applied, out);
-            for gone in &applied.removed {
-                d.controller.on_region_gone(view, gone.id(), out);
-            }
-            d.controller.on_heartbeat(view, &applied.region, out);
-            d.patrol.on_region_changed(&applied.region);
-        });
+    /// [`Cluster::hear`] for callers that are alone with it: tests and replays.
+    ///
+    /// # Errors
+    /// The report is refused; nothing has changed.
+    pub fn region_heartbeat(&self, region: Region, now: Now) -> Result<Vec<Effect>, HeartbeatError> {
+        let mut out = Vec::new();
+        self.hear(region, now, |decide| out = decide())?;
         Ok(out)
     }
 
@@ -364,12 +359,15 @@ impl Cluster {
     }
 }
 
-/// What the region cache on disk has to write.
-fn cache_changes(applied: &Applied, out: &mut Vec<Effect>) {
-    if applied.changes.save {
-        out.push(Effect::CacheRegion(Arc::clone(&applied.region)));
+/// What the region cache on disk has to write: what the index holds now. (Another region's report may have pushed this one out in
+/// the meantime, and its order to forget may have gone out already; or a region that this one pushed out is back.)
+fn cache_changes(view: &ClusterView<'_>, applied: &Applied, out: &mut Vec<Effect>) {
+    let region = &applied.region;
+    if applied.changes.save && view.regions.get(region.id()).is_some_and(|r| Arc::ptr_eq(&r, region)) {
+        out.push(Effect::CacheRegion(Arc::clone(region)));
     }
-    out.extend(applied.removed.iter().map(|gone| Effect::ForgetRegion(gone.id())));
+    let gone = applied.removed.iter().map(|gone| gone.id()).filter(|id| view.regions.get(*id).is_none());
+    out.extend(gone.map(Effect::ForgetRegion));
 }
 
 /// The events of an accepted report that people look for in the log.

@@ -149,6 +149,11 @@ impl Controller {
         self.running.get(&region).cloned()
     }
 
+    /// Whether a region has a running operator.
+    pub fn is_running(&self, region: RegionId) -> bool {
+        self.running.contains_key(&region)
+    }
+
     /// All running operators.
     pub fn all_running(&self) -> Vec<Arc<Operator>> {
         self.running.values().cloned().collect()

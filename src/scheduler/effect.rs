@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::operator::{Operator, StepError};
+use super::{
+    operator::{Operator, StepError},
+    outcome::Reason,
+};
 use crate::model::{Epoch, Key, Peer, Region, RegionId, StoreId};
 
 /// A change that a command asks a leader for. Mirrors the fields of `pdpb.RegionHeartbeatResponse`.
@@ -165,17 +168,21 @@ pub enum Event {
         /// Whether the time-out decided.
         timed_out: bool,
     },
-    /// A checker or scheduler run for metrics: (name, event).
-    Counted {
-        /// Which.
-        name: &'static str,
-        /// What.
-        event: &'static str,
+    /// A check found something that cannot be mended now.
+    Blocked {
+        /// The region.
+        region: Arc<Region>,
+        /// Whether it lacks a peer.
+        missing: bool,
+        /// Why.
+        reason: Reason,
     },
     /// A patrol round over all regions ended.
     PatrolRound {
         /// How long it took.
         took: Duration,
+        /// How many regions were looked at.
+        regions: u64,
     },
 }
 

@@ -2,10 +2,14 @@
 //!
 //! Owns: which figure stands under which of PD's names. Must not know: how figures come to be.
 
+mod checks;
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::App,
+    meta::Change,
     model::{KeyRange, Mono, NodeState, StoreId, StoreState},
     scheduler::{
         effect::Event,
@@ -20,6 +24,7 @@ use crate::{
         Metrics, OperatorMetrics,
         values::{
             Allowance, ClusterStatus, ConfigStatus, IdKind, LimitType, LogState, OperatorEvent, StepType, StoreStatus,
+            TsoEvent,
         },
     },
 };
@@ -33,12 +38,19 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
         Event::OperatorAdded { op } => {
             count_operator(&metrics.operators, op, OperatorEvent::Create);
             count_operator(&metrics.operators, op, OperatorEvent::Start);
+            checks::admitted(metrics, op);
             metrics.operators.region_size.with_label_values(&[&op.desc]).observe(op.size_mib as f64);
         }
-        Event::OperatorEnded { op, takes } => count_end(&metrics.operators, op, takes.as_secs_f64()),
+        Event::OperatorEnded { op, takes } => {
+            count_end(&metrics.operators, op, takes.as_secs_f64());
+            checks::ended(metrics, op);
+        }
         Event::OperatorRemoved { op, .. } => count_operator(&metrics.operators, op, OperatorEvent::Remove),
-        Event::Counted { name, event } => metrics.patrol.event.with_label_values(&[*name, *event]).inc(),
-        Event::PatrolRound { took } => metrics.patrol.round_seconds.set(took.as_secs_f64()),
+        Event::Blocked { region, missing, reason } => checks::blocked(metrics, region, *missing, reason),
+        Event::PatrolRound { took, regions } => {
+            metrics.patrol.round_seconds.set(took.as_secs_f64());
+            checks::round(metrics, *regions);
+        }
         Event::OperatorStale { .. }
         | Event::OperatorStepStale { .. }
         | Event::OperatorRegionGone { .. }
@@ -46,6 +58,13 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
         | Event::RegionChanged { .. }
         | Event::DownPeerOnConnectedStore { .. }
         | Event::Prepared { .. } => {}
+    }
+}
+
+/// Counts one agreed change.
+pub(super) fn count_change(metrics: &Metrics, change: &Change) {
+    if let Change::TsoWindow(_) = change {
+        metrics.tso.events.with_label_values(&[TsoEvent::Save.as_str(), "0"]).inc();
     }
 }
 
@@ -89,7 +108,10 @@ fn step_type(step: &Step) -> Option<StepType> {
 
 /// Works all gauges out but those that look at every region.
 pub(super) fn refresh(app: &App) {
-    app.cluster.with_view(app.now(), |view| stores(app, view));
+    app.cluster.with_view(app.now(), |view| {
+        stores(app, view);
+        places::stores(&app.metrics, view);
+    });
     progress_figures(app);
     server(app);
     config(app);
@@ -213,10 +235,12 @@ pub(super) fn refresh_regions(app: &App) {
 
 fn regions(app: &App, view: &ClusterView<'_>) {
     let mut found: BTreeMap<&str, u64> = Flag::ALL.iter().map(|flag| (flag.metric(), 0)).collect();
+    let mut levels = places::Levels::default();
     let mut from = KeyRange::all();
     loop {
         let batch = view.regions.scan(&from, BATCH);
         for region in &batch {
+            levels.add(view, region);
             for flag in region_state::flags(view, region).iter() {
                 *found.entry(flag.metric()).or_default() += 1;
             }
@@ -226,6 +250,7 @@ fn regions(app: &App, view: &ClusterView<'_>) {
             _ => break,
         }
     }
+    levels.show(&app.metrics, view);
     for (status, count) in found {
         app.metrics.regions.status.with_label_values(&[status]).set(count as f64);
     }
@@ -259,8 +284,18 @@ fn server(app: &App) {
     metrics.health.with_label_values(&[app.info.name.as_str()]).set(1.0);
     metrics.log_state.with_label_values(&[LogState::Term.as_str()]).set(app.meta.term() as f64);
     metrics.max_procs.set(std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64));
+    metrics.role.with_label_values(&["PD"]).set(f64::from(u8::from(app.meta.is_leader())));
+    metrics.gc.with_label_values(&["gc_safepoint"]).set(state.gc.gc as f64);
+    let settings = app.cluster.settings();
+    let (rules, labels) = (&settings.rules, settings.labels.all());
+    metrics.rules.with_label_values(&["rule_count"]).set(rules.all().len() as f64);
+    metrics.rules.with_label_values(&["group_count"]).set(rules.groups().len() as f64);
+    let ranges: usize = labels.iter().map(|rule| rule.ranges.len()).sum();
+    metrics.label_rules.with_label_values(&["rule_count"]).set(labels.len() as f64);
+    metrics.label_rules.with_label_values(&["range_count"]).set(ranges as f64);
+    metrics.memory_quota.set(memory_quota());
     metrics.log_lines_lost.set(i64::try_from(app.log.lost()).unwrap_or(i64::MAX));
-    let halted = app.cluster.settings().schedule.halt_scheduling;
+    let halted = settings.schedule.halt_scheduling;
     app.metrics
         .stores
         .allowance
@@ -269,6 +304,15 @@ fn server(app: &App) {
     app.metrics.stores.metadata.with_label_values(&[&format!("cluster{}", app.meta.cluster_id())]).set(0.0);
     app.metrics.tso.physical.with_label_values(&["tso", "0"]).set(app.meta.tso_last_physical() as f64);
     app.metrics.tso.role.with_label_values(&["0"]).set(f64::from(u8::from(app.meta.is_leader())));
+}
+
+/// The memory that the process may use: that of the machine, or less where a control group says so.
+fn memory_quota() -> f64 {
+    let info = rustix::system::sysinfo();
+    let machine = info.totalram as f64 * f64::from(info.mem_unit);
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    // `max`, or no such file, is no limit.
+    group.and_then(|text| text.trim().parse::<f64>().ok()).map_or(machine, |limit| limit.min(machine))
 }
 
 fn config(app: &App) {

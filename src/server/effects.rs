@@ -81,7 +81,7 @@ impl Effects {
                 pdsay!(log, COORDINATOR_PREPARED);
                 pdsay!(log, COORDINATOR_RUNS);
             }
-            Event::Counted { .. } | Event::PatrolRound { .. } => {}
+            Event::Blocked { .. } | Event::PatrolRound { .. } => {}
         }
     }
 

@@ -7,12 +7,15 @@
 pub mod clock;
 mod counts;
 mod effects;
+mod gated_disk;
 pub mod listener;
 pub mod logging;
 mod observer;
+mod pace;
 mod settings;
 pub mod streams;
 mod tasks;
+mod watchdog;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -39,6 +42,8 @@ use crate::{
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long calls that run may go on after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long an orderly end waits for tasks and for the disk beyond that. A disk that hangs must not keep the process.
+const END: Duration = Duration::from_secs(3);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -190,21 +195,36 @@ impl Server {
         pdsay!(log, CLOSING_SERVER);
         self.background.streams.close_all(&tonic::Status::unavailable("server is closing"));
         self.shutdown.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN + END, all).await.is_err() {
+            self.tasks.abort_all();
+        }
         pdsay!(log, HEARTBEAT_STREAMS_CLOSED);
         pdsay!(log, COORDINATOR_IS_STOPPING);
         pdsay!(log, COORDINATOR_HAS_BEEN_STOPPED);
-        let (cache, host) = (self.background.cache, self.host);
-        let written = tokio::task::spawn_blocking(move || {
-            let written = cache.flush();
-            host.stop();
-            written
-        });
-        if let Ok(Err(error)) = written.await {
-            pdlog!(log, Error, "the region cache was not written", "error" => error.to_string());
+        match tokio::time::timeout(END, close_files(self.background.cache, self.host)).await {
+            Ok(Ok(Ok(_))) => {}
+            Ok(Ok(Err(error))) => {
+                pdlog!(log, Error, "the region cache was not written", "error" => error.to_string());
+            }
+            Ok(Err(_)) | Err(_) => {
+                pdlog!(log, Error, "the disk does not answer, the server ends without it");
+            }
         }
         pdsay!(log, CLOSE_SERVER);
     }
+}
+
+/// Writes what is cached and ends the host, on a thread of its own: one that hangs must not keep the runtime from ending.
+fn close_files(cache: Arc<RegionCache>, host: HostHandle) -> tokio::sync::oneshot::Receiver<Result<usize, CacheError>> {
+    let (done, closed) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let written = cache.flush();
+        host.stop();
+        // Who waited may have given up.
+        drop(done.send(written));
+    });
+    closed
 }
 
 /// What a start has put together.
@@ -266,6 +286,7 @@ fn build(
         told.on_change(change);
         if let Some(app) = weak.upgrade() {
             app.watch.on_change(change);
+            counts::count_change(&app.metrics, change);
         }
     }));
     observer.load();
@@ -305,7 +326,7 @@ fn open_meta(
         },
         tso_save_interval: config.tso_save_interval.get(),
         entropy: rand::random(),
-        backend: Arc::new(backend),
+        backend: gated_disk::gated(backend),
     };
     pdsay!(log, START_TO_CAMPAIGN_PD_LEADER, &config.name);
     let (meta, host) = Meta::open(options, clock.clone(), RaftDrain::slog(log.clone()))?;

@@ -7,7 +7,7 @@ use crate::{
     config::{BerthConfig, Dynamic, Shared},
     meta::{Change, Meta},
     model::Clock,
-    pdlog,
+    pdlog, pdsay,
     scheduler::cluster::Cluster,
     telemetry::log::Logger,
 };
@@ -83,6 +83,10 @@ impl Observer {
         let now = self.clock.now();
         let (state, dynamic) = (self.meta.state(), self.dynamic.load());
         let settings = settings::build(&state, &dynamic, &self.berth, &self.log, now.wall);
+        let patrol = settings.schedule.patrol_region_interval;
+        if patrol != self.cluster.settings().schedule.patrol_region_interval {
+            pdsay!(self.log, PATROL_INTERVAL, patrol.get());
+        }
         self.cluster.set_settings(settings, now);
     }
 }

@@ -6,14 +6,16 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     counts,
     observer::Observer,
+    pace::Pace,
     streams::{KEEPALIVE, Streams},
+    watchdog::{self, Say, Watchdog},
 };
 use crate::{
     api::App,
@@ -37,6 +39,8 @@ const SAVE_HEARTBEATS: Duration = Duration::from_secs(60);
 const COUNT: Duration = Duration::from_secs(10);
 /// How often unusual regions are counted, which looks at every region.
 const COUNT_REGIONS: Duration = Duration::from_secs(30);
+/// How often the system's time is looked at for a jump back (PD's step).
+const CLOCK: Duration = Duration::from_millis(100);
 /// How often temporary settings are looked at for their end.
 const SETTINGS: Duration = Duration::from_secs(1);
 /// How often old Tombstones are looked for.
@@ -56,11 +60,17 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Starts all of them; they end with `shutdown`.
     pub(super) fn spawn(self, into: &mut JoinSet<()>, shutdown: &CancellationToken) {
-        let patrol = self.app.dynamic.load().schedule.patrol_region_interval.get().max(MIN_PATROL);
+        into.spawn(follow(Tasks::patrol_interval, shutdown.clone(), self.clone(), |t| {
+            Box::pin(async move { t.patrol() })
+        }));
+        into.spawn(follow(Tasks::resolved_interval, shutdown.clone(), self.clone(), |t| {
+            Box::pin(t.save_min_resolved_ts())
+        }));
+        into.spawn(watch_clock(self.app.clone(), shutdown.clone()));
+        into.spawn(watch_disk(self.app.clone(), shutdown.clone()));
         let mut every = |period: Duration, run: fn(Tasks) -> Run| {
             into.spawn(repeat(period, shutdown.clone(), self.clone(), run));
         };
-        every(patrol, |t| Box::pin(async move { t.patrol() }));
         every(STORES, |t| Box::pin(t.settle_stores()));
         every(PROGRESS, |t| Box::pin(async move { t.app.cluster.update_progress(t.app.now()) }));
         every(KEEPALIVE, |t| Box::pin(async move { t.streams.keepalive() }));
@@ -70,10 +80,16 @@ impl Tasks {
         every(COUNT_REGIONS, |t| Box::pin(async move { counts::refresh_regions(&t.app) }));
         every(SETTINGS, |t| Box::pin(async move { t.end_temporary_settings() }));
         every(OLD_TOMBSTONES, |t| Box::pin(t.remove_old_tombstones()));
-        let resolved = self.app.dynamic.load().pd_server.min_resolved_ts_persistence_interval.get();
-        if !resolved.is_zero() {
-            every(resolved, |t| Box::pin(t.save_min_resolved_ts()));
-        }
+    }
+
+    /// PD's `patrol-region-interval`, as it is in force.
+    fn patrol_interval(&self) -> Option<Duration> {
+        Some(self.app.cluster.settings().schedule.patrol_region_interval.get().max(MIN_PATROL))
+    }
+
+    /// PD's `min-resolved-ts-persistence-interval`; 0 switches the saving off.
+    fn resolved_interval(&self) -> Option<Duration> {
+        Some(self.app.dynamic.load().pd_server.min_resolved_ts_persistence_interval.get()).filter(|i| !i.is_zero())
     }
 
     /// One run of the two tasks on which a drain depends.
@@ -149,7 +165,7 @@ impl Tasks {
     }
 
     async fn propose(&self, command: Command) {
-        if let Err(error) = self.app.meta.propose(command).await {
+        if let Err(error) = self.app.propose(command).await {
             pdlog!(self.app.log, Warn, "a background change was not agreed on", "error" => error.to_string());
         }
     }
@@ -166,5 +182,65 @@ async fn repeat(period: Duration, shutdown: CancellationToken, tasks: Tasks, run
             () = shutdown.cancelled() => return,
             _ = timer.tick() => run(tasks.clone()).await,
         }
+    }
+}
+
+/// The same with a period that may change at any time, or that switches the task off.
+async fn follow(
+    period: fn(&Tasks) -> Option<Duration>,
+    shutdown: CancellationToken,
+    tasks: Tasks,
+    run: fn(Tasks) -> Run,
+) {
+    let began = Instant::now();
+    let mut pace = Pace::new(Duration::ZERO);
+    while !shutdown.is_cancelled() {
+        match pace.wait(period(&tasks), began.elapsed()) {
+            None => {
+                run(tasks.clone()).await;
+                // Runs that take longer than their period must not keep others from the thread.
+                tokio::task::yield_now().await;
+            }
+            Some(wait) => tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(wait) => {}
+            },
+        }
+    }
+}
+
+/// Tells when the disk of the agreed state does not answer, and in the end gives up.
+async fn watch_disk(app: Arc<App>, shutdown: CancellationToken) {
+    let mut dog = Watchdog::default();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(watchdog::LOOK) => {}
+        }
+        match dog.look(app.meta.disk_stall()) {
+            Say::Nothing => {}
+            Say::Slow => pdlog!(app.log, Warn, "the disk of the agreed state does not answer, changes have to wait"),
+            Say::Over(took) => {
+                pdlog!(app.log, Warn, "the disk of the agreed state answers again", "takes" => took);
+            }
+            Say::GiveUp => return app.meta.give_up(watchdog::GIVE_UP),
+        }
+    }
+}
+
+/// Counts the times that the system's time has gone back.
+async fn watch_clock(app: Arc<App>, shutdown: CancellationToken) {
+    let mut before = app.now().wall;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(CLOCK) => {}
+        }
+        let now = app.now().wall;
+        if now < before {
+            pdlog!(app.log, Error, "the system's time went back", "by" => Duration::from_nanos(before.0.abs_diff(now.0)));
+            app.metrics.server.time_jump_back.inc();
+        }
+        before = now;
     }
 }

@@ -1,7 +1,7 @@
 //! The cluster as a whole: members, bootstrap, ids, its one configuration value.
 
 use crate::{
-    api::{ApiError, App, compact_text::compact_opt, lines},
+    api::{ApiError, App, app::in_time, compact_text::compact_opt, lines},
     meta::{Command, Member},
     proto::{metapb, pdpb},
 };
@@ -50,7 +50,7 @@ pub(super) async fn is_bootstrapped(
 
 /// `AllocID`: the last of `count` ids; a count of 0 is 1 id, and comes back as it was asked.
 pub(super) async fn alloc_id(app: &App, request: pdpb::AllocIdRequest) -> Result<pdpb::AllocIdResponse, ApiError> {
-    let id = app.meta.alloc_ids(request.count).await?;
+    let id = in_time(app.meta.alloc_ids(request.count)).await?;
     Ok(pdpb::AllocIdResponse { id, count: request.count, ..Default::default() })
 }
 

@@ -13,7 +13,10 @@ use axum::{
 use tonic::Code;
 
 use super::split_path;
-use crate::api::{App, compact_text};
+use crate::{
+    api::{App, compact_text},
+    telemetry::metrics::values::ApiKind,
+};
 
 /// PD's word for a code.
 fn code_name(code: Code) -> String {
@@ -38,6 +41,7 @@ pub(super) async fn counted(State(app): State<Arc<App>>, request: Request, next:
     let metrics = &app.metrics.requests;
     let labels = [method, service, kind];
     metrics.grpc_started.with_label_values(&labels).inc();
+    let _running = metrics.running(ApiKind::Grpc, method);
     if kind == "unary" {
         metrics.grpc_received.with_label_values(&labels).inc();
     }

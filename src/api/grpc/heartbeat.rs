@@ -16,6 +16,8 @@ use crate::{
     model::{Mono, StoreId},
     proto::pdpb,
     scheduler::cluster::HeartbeatError,
+    store::Changes,
+    telemetry::metrics::values::RegionEvent,
 };
 
 /// Most commands that wait for one stream. A full queue drops the new command: it is made again at the region's next heartbeat or
@@ -39,6 +41,8 @@ struct Counters {
     invalid: IntCounter,
     seconds: Histogram,
     age: Histogram,
+    /// Of all stores: reports that changed the index, and those that changed the cache on disk.
+    updates: [IntCounter; 2],
 }
 
 impl Counters {
@@ -55,6 +59,8 @@ impl Counters {
             invalid: count("invalid-region"),
             seconds: metrics.region_seconds.with_label_values(&[address, &store]),
             age: metrics.region_age_seconds.with_label_values(&[address, &store]),
+            updates: [RegionEvent::UpdateCache, RegionEvent::UpdateKv]
+                .map(|event| app.metrics.regions.event.with_label_values(&[event.as_str()])),
         }
     }
 }
@@ -169,9 +175,11 @@ impl Heartbeats {
                 return Ok(refused(&app, request, error.to_string()));
             }
         };
-        match app.act(|cluster| cluster.region_heartbeat(region, now)) {
-            Ok(()) => {
+        match app.hear(region, now) {
+            Ok(changes) => {
                 counters.ok.inc();
+                let changed = [changes != Changes::default(), changes.save];
+                counters.updates.iter().zip(changed).filter(|(_, counts)| *counts).for_each(|(c, _)| c.inc());
                 counters.seconds.observe(app.now().mono.since(now.mono).as_secs_f64());
                 Ok(Next::Silent)
             }

@@ -9,6 +9,7 @@ use crate::{
     api::{ApiError, App, convert, error::header_error},
     model::{KeyRange, Region, RegionId, key::before_end},
     proto::{metapb, pdpb},
+    telemetry::metrics::values::RegionQuery,
 };
 
 /// Most regions in one answer. Clients page; a limit of 0 or less means as many as this.
@@ -158,6 +159,7 @@ fn query_one(app: &App, request: &pdpb::QueryRegionRequest) -> Result<pdpb::Quer
     if queries > MAX_QUERIES {
         return Err(ApiError::Invalid(format!("too many queries: {queries}, the most is {MAX_QUERIES}")));
     }
+    let start = app.now().mono;
     let index = app.cluster.regions();
     let mut regions_by_id = HashMap::with_capacity(queries);
     // An id of 0 tells that there is no region.
@@ -176,6 +178,14 @@ fn query_one(app: &App, request: &pdpb::QueryRegionRequest) -> Result<pdpb::Quer
     for id in &request.ids {
         take(index.get(RegionId(*id)));
     }
+    for (kind, count) in [
+        (RegionQuery::Keys, request.keys.len()),
+        (RegionQuery::PrevKeys, request.prev_keys.len()),
+        (RegionQuery::Ids, request.ids.len()),
+    ] {
+        app.metrics.regions.query.with_label_values(&[kind.as_str()]).inc_by(count as u64);
+    }
+    app.metrics.requests.query_region_seconds.observe(app.now().mono.since(start).as_secs_f64());
     Ok(pdpb::QueryRegionResponse { key_id_map, prev_key_id_map, regions_by_id, ..Default::default() })
 }
 

@@ -1,7 +1,7 @@
 //! Splits: ids for new regions, and reports of splits that were made.
 
 use crate::{
-    api::{ApiError, App, compact_text::compact_opt, convert, lines},
+    api::{ApiError, App, app::in_time, compact_text::compact_opt, convert, lines},
     model::{Feature, key::before_end},
     proto::{metapb, pdpb},
 };
@@ -48,7 +48,7 @@ async fn split_ids(app: &App, count: u32, peers: usize) -> Result<Vec<pdpb::Spli
         return Ok(vec![]);
     }
     let total = u32::try_from(total).unwrap_or(u32::MAX);
-    let last = app.meta.alloc_ids(total).await?;
+    let last = in_time(app.meta.alloc_ids(total)).await?;
     let mut next = last + 1 - u64::from(total);
     let mut take = || {
         next += 1;

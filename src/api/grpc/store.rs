@@ -83,11 +83,15 @@ pub(super) async fn heartbeat(
     app.require_bootstrapped()?;
     let id = StoreId(stats.store_id);
     refuse_tombstone(app, id)?;
-    let info = app.cluster.store_heartbeat(id, convert::store_stats(stats), app.now());
+    let now = app.now();
+    let info = app.cluster.store_heartbeat(id, convert::store_stats(stats), now);
     let info = info.ok_or_else(|| ApiError::Invalid(format!("store {id} not found")))?;
     if is_low_on_space(app, &info) {
         lines::low_space(&app.log, id, info.stats.capacity, info.stats.available);
     }
+    let labels = [info.record.address.as_str(), &id.to_string()];
+    let seconds = app.metrics.stores.heartbeat_seconds.with_label_values(&labels);
+    seconds.observe(app.now().mono.since(now.mono).as_secs_f64());
     Ok(pdpb::StoreHeartbeatResponse {
         replication_status: Some(app.replication_status()),
         cluster_version: app.cluster_version(),

@@ -6,7 +6,7 @@ use tonic::Streaming;
 
 use super::{Answers, header};
 use crate::{
-    api::{ApiError, App},
+    api::{ApiError, App, app::in_time},
     proto::pdpb,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn serve(app: Arc<App>, requests: Streaming<pdpb::TsoRequest>) -> Ans
 }
 
 async fn timestamp(app: &App, count: u32) -> Result<pdpb::Timestamp, ApiError> {
-    let ts = app.meta.tso(count).await?;
+    let ts = in_time(app.meta.tso(count)).await?;
     Ok(pdpb::Timestamp { physical: ts.physical_ms, logical: ts.logical, suffix_bits: 0 })
 }
 

@@ -157,6 +157,7 @@ async fn audited(route: &Route, request: &Request, remote: Option<SocketAddr>) -
         });
         crate::pdlog!(app.log, Info, "audit log", "service-info" => line);
     }
+    let _running = app.metrics.requests.running(crate::telemetry::metrics::values::ApiKind::Http, route.label);
     let reply = answer(route, request).await.unwrap_or_else(Problem::into_reply);
     if route.audit != Audit::None {
         let metrics = &app.metrics.requests;

@@ -68,6 +68,8 @@ pub struct Patrol {
     cursor: Key,
     /// When the present round began.
     round_began: Option<Mono>,
+    /// Regions looked at in it.
+    round_regions: u64,
     /// Draining and lost stores.
     stores: BTreeMap<StoreId, Queue>,
     /// Regions elsewhere that lack a peer.
@@ -88,6 +90,7 @@ impl Default for Patrol {
         Self {
             cursor: Key::empty(),
             round_began: None,
+            round_regions: 0,
             stores: BTreeMap::new(),
             missing: Queue::new(Class::Missing),
             misplaced: Queue::new(Class::Misplaced),
@@ -303,6 +306,7 @@ impl Patrol {
             },
             Outcome::Blocked(reason) => reason,
         };
+        Self::tell_blocked(view, &region, &reason, out);
         let Some(queue) = self.queue(at) else { return Tried::Dropped };
         match reason {
             Reason::ScheduleLimit(_) | Reason::NoId | Reason::Halted | Reason::NotPrepared => {
@@ -346,13 +350,15 @@ impl Patrol {
                 self.sort_in(view, controller, region, false, out);
             }
         }
+        self.round_regions += batch.len() as u64;
         // The last region of a full batch may be the last of all: its end is then empty and so is the cursor.
         self.cursor = batch.last().map_or_else(Key::empty, |last| last.range().end.clone());
         if batch.len() < limit || self.cursor.is_empty() {
             self.cursor = Key::empty();
             self.round_began = Some(now);
+            let regions = std::mem::take(&mut self.round_regions);
             if !batch.is_empty() {
-                out.push(Effect::Tell(Event::PatrolRound { took: now.since(began) }));
+                out.push(Effect::Tell(Event::PatrolRound { took: now.since(began), regions }));
             }
         }
     }
@@ -386,6 +392,10 @@ impl Patrol {
                 }
             }
             Outcome::Blocked(reason) => {
+                // (The limit that stops a look is none.)
+                if !matches!(reason, Reason::ScheduleLimit(_)) {
+                    Self::tell_blocked(view, region, &reason, out);
+                }
                 if let Some(queue) = self.queue(at) {
                     match reason {
                         Reason::ScheduleLimit(_) => queue.enqueue(id, first),
@@ -402,8 +412,13 @@ impl Patrol {
         if let Some(store) = listed.min_by_key(|s| self.stores.get(s).map(|q| q.class)) {
             return At::Store(store);
         }
-        let wanted: u64 = view.settings.rules.for_region(region).iter().map(|r| u64::from(r.count)).sum();
-        if (region.peers().len() as u64) < wanted { At::Missing } else { At::Misplaced }
+        if lacks_peers(view, region) { At::Missing } else { At::Misplaced }
+    }
+
+    /// Tells what keeps a region from being mended.
+    fn tell_blocked(view: &ClusterView<'_>, region: &Arc<Region>, reason: &Reason, out: &mut Vec<Effect>) {
+        let (region, missing) = (Arc::clone(region), lacks_peers(view, region));
+        out.push(Effect::Tell(Event::Blocked { region, missing, reason: reason.clone() }));
     }
 
     fn forget(&mut self, region: &Region) {
@@ -415,6 +430,12 @@ impl Patrol {
         self.missing.forget(region.id());
         self.misplaced.forget(region.id());
     }
+}
+
+/// Whether a region has fewer peers than its rules ask for.
+fn lacks_peers(view: &ClusterView<'_>, region: &Region) -> bool {
+    let wanted: u64 = view.settings.rules.for_region(region).iter().map(|r| u64::from(r.count)).sum();
+    (region.peers().len() as u64) < wanted
 }
 
 /// Whether a store's regions are listed, and for what.

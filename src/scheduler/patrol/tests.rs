@@ -221,7 +221,7 @@ fn the_walk_meets_what_nobody_announced_and_ends_its_round_in_time() {
         let out = w.with_view(|view, controller, patrol, out| patrol.tick(view, controller, out));
         for effect in out {
             match effect {
-                Effect::Tell(Event::PatrolRound { took }) => rounds.push(took),
+                Effect::Tell(Event::PatrolRound { took, .. }) => rounds.push(took),
                 Effect::Tell(Event::OperatorAdded { .. }) => began = began.or(Some(tick)),
                 _ => {}
             }

@@ -189,17 +189,10 @@ group! {
         status: GaugeVec = "pd_regions_status" ["type"];
         /// Number of regions in the different label level.
         label_level: GaugeVec = "pd_regions_label_level" ["type"];
-        /// Bucketed time of abnormal peers.
-        abnormal_peer_seconds: HistogramVec = "pd_regions_abnormal_peer_duration_seconds" ["type"],
-            Buckets::Exponential { start: 1.0, factor: 1.4, count: 30 };
         /// Counter of the region event.
         event: IntCounterVec = "pd_cluster_region_event" ["event"];
         /// Look-ups of regions by kind.
         query: IntCounterVec = "pd_core_query_region_count" ["type"];
-        /// Counter of reports of buckets.
-        bucket_report: IntCounterVec = "pd_server_bucket_report" ["address" "store" "type" "status"];
-        /// Counter of bucket events.
-        bucket_event: IntCounterVec = "pd_cluster_bucket_event" ["event"];
     }
 }
 
@@ -231,18 +224,10 @@ group! {
         round_seconds: Gauge = "pd_checker_patrol_regions_time" [];
         /// Counter of checker events.
         event: IntCounterVec = "pd_checker_event_count" ["type" "name"];
-        /// Number of region in waiting list.
-        region_list: GaugeVec = "pd_checker_region_list" ["type"];
-        /// Bucketed time of the phases of a patrol tick.
-        phase_seconds: HistogramVec = "pd_checker_patrol_phase_duration_seconds" ["phase"], Buckets::Default;
-        /// Bucketed time of the checks of a region.
-        check_seconds: HistogramVec = "pd_checker_check_region_duration_seconds" ["checker"], Buckets::Default;
         /// Counter of stores refused as source.
         source_filter: IntCounterVec = "pd_schedule_source_filter" ["scope" "type" "source"];
         /// Counter of stores refused as target.
         target_filter: IntCounterVec = "pd_schedule_target_filter" ["scope" "type" "target"];
-        /// Why peers of stores that are being emptied wait.
-        blocked: GaugeVec = "berth_drain_blocked_regions" ["store" "reason"];
     }
 }
 
@@ -283,15 +268,11 @@ group! {
         role: GaugeVec = "pd_tso_role" ["group"];
         /// Physical part of the last timestamp, milliseconds.
         physical: GaugeVec = "pd_cluster_tso" ["type" "group"];
-        /// Smallest step of the physical part, milliseconds.
-        gap: GaugeVec = "pd_cluster_tso_gap_millionseconds" ["group"];
         /// Bucketed time of a timestamp request.
         request_seconds: Histogram = "pd_server_handle_tso_duration_seconds" [], REQUEST_SECONDS;
         /// Bucketed number of timestamps of a request.
         batch_size: Histogram = "pd_server_handle_tso_batch_size" [],
             Buckets::Exponential { start: 1.0, factor: 2.0, count: 13 };
-        /// Bucketed time of window saves.
-        save_seconds: HistogramVec = "pd_cluster_tso_operation_duration_seconds" ["type" "group"], REQUEST_SECONDS;
     }
 }
 
@@ -313,8 +294,6 @@ group! {
         concurrency: GaugeVec = "pd_server_api_concurrency" ["kind" "api"];
         /// Bucketed time of QueryRegion.
         query_region_seconds: Histogram = "pd_server_query_region_duration_seconds" [], REQUEST_SECONDS;
-        /// Counter of region requests.
-        region_request: IntCounterVec = "pd_server_region_request_cnt" ["request" "caller_id" "caller_component" "event"];
         /// Bucketed time of audited requests.
         audit_seconds: HistogramVec = "pd_service_audit_handling_seconds" ["service" "method"], Buckets::Default;
         /// Counter of audited requests.
@@ -333,6 +312,14 @@ group! {
         config: GaugeVec = "pd_config_status" ["type"];
         /// Term, committed and applied index of the log of agreed changes.
         log_state: GaugeVec = "pd_server_etcd_state" ["type"];
+        /// Whether this member leads.
+        role: GaugeVec = "service_member_role" ["service"];
+        /// Placement rules and their groups.
+        rules: GaugeVec = "pd_rule_manager_status" ["type"];
+        /// Region label rules and their ranges.
+        label_rules: GaugeVec = "pd_region_label_status" ["type"];
+        /// GC safe point.
+        gc: GaugeVec = "pd_gc_gc_safepoint" ["type"];
         /// Health of the members.
         health: GaugeVec = "pd_cluster_health_status" ["name"];
         /// Processors the process may use.
@@ -367,6 +354,25 @@ pub struct Metrics {
     pub requests: RequestMetrics,
     /// The server.
     pub server: ServerMetrics,
+}
+
+/// A request that runs now; it has ended when this is dropped.
+#[derive(Debug)]
+pub struct Running(Gauge);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl RequestMetrics {
+    /// Counts a request as running.
+    pub fn running(&self, kind: values::ApiKind, api: &str) -> Running {
+        let gauge = self.concurrency.with_label_values(&[kind.as_str(), api]);
+        gauge.inc();
+        Running(gauge)
+    }
 }
 
 impl Metrics {

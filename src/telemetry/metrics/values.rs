@@ -60,9 +60,6 @@ values! {
         WitnessLeader = "witness-leader-region-count",
     }
 
-    /// `type` of `pd_regions_abnormal_peer_duration_seconds`.
-    AbnormalPeer { Down = "down-peer", MissVoter = "miss-voter-peer" }
-
     /// `event` of `pd_cluster_region_event`.
     RegionEvent { UpdateCache = "update_cache", UpdateKv = "update_kv" }
 
@@ -102,20 +99,10 @@ values! {
     /// `type` of `pd_cluster_store_limit`.
     LimitType { AddPeer = "add-peer", RemovePeer = "remove-peer" }
 
-    /// `type` of `pd_checker_region_list`.
-    RegionList { Pending = "pending_processed_regions", Priority = "priority_list" }
-
-    /// `checker` of `pd_checker_check_region_duration_seconds`, and `type` of `pd_checker_event_count`.
+    /// `type` of `pd_checker_event_count`.
     Checker {
         Affinity = "affinity_checker", JointState = "joint_state_checker", Learner = "learner_checker",
         Merge = "merge_checker", Replica = "replica_checker", Rule = "rule_checker", Split = "split_checker",
-    }
-
-    /// `phase` of `pd_checker_patrol_phase_duration_seconds`.
-    PatrolPhase {
-        CheckPending = "check_pending", CheckPriority = "check_priority",
-        DispatchSplitScatter = "dispatch_split_scatter", ScanRegions = "scan_regions",
-        UpdateLabelStats = "update_label_stats", WaitForChannel = "wait_for_channel",
     }
 
     /// `type` of `pd_core_query_region_count`.
