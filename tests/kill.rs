@@ -315,6 +315,73 @@ fn set_format(file: &std::path::Path, format: u64) {
     txn.commit().unwrap();
 }
 
+/// The sum of a family's series whose labels hold all of `labels`; `None` when there is none.
+fn sum(scrape: &str, family: &str, labels: &[&str]) -> Option<f64> {
+    let is_meant =
+        |l: &&str| l.split(['{', ' ']).next() == Some(family) && labels.iter().all(|label| l.contains(label));
+    let values = scrape.lines().filter(is_meant).map(|l| l.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+/// Families without a series in [`the_patrol_follows_its_interval_and_metrics_are_fed`], and what would make one.
+const UNUSED: &[(&str, &str)] = &[
+    ("pd_core_query_region_count", "QueryRegion"),
+    ("pd_schedule_labeler_event_counter", "a schedule=deny rule"),
+    ("pd_schedule_operator_limit", "more regions than replica-schedule-limit"),
+    ("pd_schedule_operator_exceeded_store_limit", "an operator that a store limit refuses"),
+    ("pd_cluster_placement_status", "location labels"),
+    ("pd_schedule_source_filter", "a store that cannot give a peer away"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_patrol_follows_its_interval_and_metrics_are_fed() {
+    const CHECKS: (&str, [&str; 2]) = ("pd_checker_event_count", ["type=\"rule_checker\"", "name=\"check\""]);
+    let home = Home::new();
+    let _process = home.start().await;
+    let mut nodes = Nodes::start(fleet(&home, 4, 40));
+    nodes.loaded().await;
+    let http = home.http();
+    let scrape = || async { http.get("/metrics").await.unwrap() };
+    let checks = || async { sum(&scrape().await, CHECKS.0, &CHECKS.1).unwrap_or(0.0) };
+    let more_than = |least: f64| {
+        let checks = &checks;
+        async move { eventually("regions are checked", PATIENCE, || async { (checks().await > least).then_some(()) }).await }
+    };
+    more_than(0.0).await;
+    let interval = |text: &str| json!({ "patrol-region-interval": text });
+    http.post("/pd/api/v1/config", &interval("1h0m0s")).await.unwrap();
+    let told = |text: &str| {
+        let lines: Vec<_> = home.log().lines().filter_map(logs::parse).collect();
+        let mut lines = lines.iter().filter(|l| l.message == "checkers starts patrol regions with new interval");
+        lines.any(|l| l.field("interval") == Some(text))
+    };
+    assert!(told("1h0m0s"), "{}", home.log());
+    // A tick may have been under way; then there is none for an hour.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let before = checks().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!((checks().await - before).abs() < 0.5, "it stands still");
+    http.post("/pd/api/v1/config", &interval("20ms")).await.unwrap();
+    assert!(told("20ms"));
+    // The hour that had begun is not waited for.
+    more_than(before).await;
+
+    http.delete("/pd/api/v1/store/4").await.unwrap();
+    eventually("Tombstone", PATIENCE, || async { (state(&http, 4).await == "Tombstone").then_some(()) }).await;
+    let moved =
+        [("pd_checker_event_count", "replace-offline"), ("pd_schedule_finish_operators_duration_seconds_count", "")];
+    for (family, label) in moved {
+        assert!(sum(&scrape().await, family, &[label]) > Some(0.0), "{family}");
+    }
+    let families: Vec<&str> = berth::telemetry::metrics::Metrics::families().map(|f| f.name).collect();
+    let text = scrape().await;
+    let is_absent = |name: &&&str| !text.contains(&format!("# TYPE {name} "));
+    let absent: BTreeSet<&str> = families.iter().filter(is_absent).copied().collect();
+    let unexplained: Vec<_> = absent.iter().filter(|name| !UNUSED.iter().any(|(unused, _)| unused == *name)).collect();
+    assert!(unexplained.is_empty(), "registered, but without a series after a drain: {unexplained:?}");
+    nodes.end().await;
+}
+
 fn run(program: &std::path::Path, args: &[&str]) -> Output {
     Command::new(program).args(args).output().unwrap()
 }
