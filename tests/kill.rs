@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth::sim::{FleetOptions, http::HttpClient};
+use berth::{
+    proto::pdpb::{self, pd_client::PdClient},
+    sim::{FleetOptions, http::HttpClient},
+};
 use common::{
     load::Load,
     logs,
@@ -331,6 +334,7 @@ const UNUSED: &[(&str, &str)] = &[
     ("pd_schedule_operator_exceeded_store_limit", "an operator that a store limit refuses"),
     ("pd_cluster_placement_status", "location labels"),
     ("pd_schedule_source_filter", "a store that cannot give a peer away"),
+    ("pd_schedule_target_filter", "a region that no store can take a peer of"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -366,6 +370,11 @@ async fn the_patrol_follows_its_interval_and_metrics_are_fed() {
     // The hour that had begun is not waited for.
     more_than(before).await;
 
+    let mut client = PdClient::connect(home.url()).await.unwrap();
+    let members = client.get_members(pdpb::GetMembersRequest::default()).await.unwrap().into_inner();
+    let header = pdpb::RequestHeader { cluster_id: members.header.unwrap().cluster_id, ..Default::default() };
+    client.get_min_ts(pdpb::GetMinTsRequest { header: Some(header) }).await.unwrap();
+    http.post("/pd/api/v1/stores/limit", &json!({ "rate": 2000 })).await.unwrap();
     http.delete("/pd/api/v1/store/4").await.unwrap();
     eventually("Tombstone", PATIENCE, || async { (state(&http, 4).await == "Tombstone").then_some(()) }).await;
     let moved =
