@@ -3,6 +3,9 @@
 
 // What tests may and the crate may not: panic, print, read the clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods)]
+mod common {
+    pub(crate) mod raw;
+}
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -10,16 +13,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use berth::{
     api::compact_text::compact, config::Config, model::KeyRange, proto::pdpb, server::Server, telemetry::Logger,
 };
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
+use common::raw::Raw;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Code, Request, Status, Streaming,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    transport::Channel,
-};
+use tonic::{Code, Request, Status, Streaming, client::Grpc, transport::Channel};
 
 /// An answer that does not come within this never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -109,40 +108,6 @@ fn recorded(file: &str) -> Option<Vec<Call>> {
             eprintln!("skipped: {} is not there", path.display());
             None
         }
-    }
-}
-
-/// Passes bytes through.
-#[derive(Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Raw;
-    type Decoder = Raw;
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(bytes.copy_to_bytes(bytes.remaining())))
     }
 }
 

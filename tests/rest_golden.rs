@@ -323,7 +323,10 @@ async fn report(stub: &mut Stub, detail: &str) {
         let safe_point = 461_900_000_000_000_000;
         client.update_gc_safe_point(pdpb::UpdateGcSafePointRequest { header, safe_point }).await.expect("an answer");
     } else {
-        // Buckets are not kept: what they would show is on the list of what does not hold.
         assert!(detail.starts_with("ReportBuckets"), "unknown report: {detail}");
+        let versions = if detail.contains("once") { 7..=7 } else { 10..=19 };
+        for version in versions {
+            stub.report_buckets(version).await;
+        }
     }
 }

@@ -263,8 +263,9 @@ impl App {
             keyspaces: vec![keyspace::default_record(self.now().wall)],
         };
         self.propose(Command::Bootstrap(Box::new(command))).await?;
+        self.meta.show_id(store.id.0);
         if let Some(region) = self.first_region() {
-            self.cluster.load_region(region);
+            self.load_region(region);
         }
         lines::bootstrap_ok(&self.log, cluster_id);
         lines::limit_added(&self.log, store.id);
@@ -279,6 +280,16 @@ impl App {
         Some(Region { meta: Arc::new(convert::region_meta(&region)), ..Region::default() })
     }
 
+    /// Puts a region in that was not heard from its leader; whether it was taken. Its ids are in use.
+    pub fn load_region(&self, region: Region) -> bool {
+        let highest = region.meta.highest_id();
+        let taken = self.cluster.load_region(region);
+        if taken {
+            self.meta.show_id(highest);
+        }
+        taken
+    }
+
     /// Registers a store, or takes in what a known one says about itself.
     pub async fn put_store(&self, record: StoreRecord) -> Result<Arc<StoreRecord>, ApiError> {
         self.require_bootstrapped()?;
@@ -286,6 +297,7 @@ impl App {
         let limits = self.default_limits(&record);
         let reply = self.propose(Command::PutStore { record: Box::new(record), limits }).await?;
         let Reply::StorePut { record, previous } = reply else { return Err(ApiError::unexpected("PutStore")) };
+        self.meta.show_id(record.id.0);
         match &previous {
             None => lines::limit_added(&self.log, record.id),
             // DESIGN.md, "bad input": taken as PD takes it, but not in silence.

@@ -11,16 +11,20 @@ use super::{compact_text::compact, error::ApiError};
 use crate::{
     meta::LimitKind,
     model::{
-        ClusterId, DownPeer, Epoch, Flow, Key, KeyRange, Mono, NodeState, Peer, PeerId, Region, RegionId, RegionMeta,
-        Role, StoreId, StoreLabel, StoreRecord, StoreState, StoreStats, Wall,
+        ClusterId, DownPeer, Epoch, Flow, Key, KeyRange, Mono, NodeState, Peer, PeerId, RareFields, Region, RegionId,
+        RegionMeta, Role, StoreId, StoreLabel, StoreRecord, StoreState, StoreStats, Wall,
+        bucket::{Bucket, Buckets},
     },
-    proto::{eraftpb, metapb, pdpb},
+    proto::{encryptionpb, eraftpb, metapb, pdpb},
     scheduler::effect::{Command, CommandKind, PeerChange},
     store::StoreInfo,
 };
 
 /// Most replicas of a region. Placement asks for a handful; a report with more is damaged or hostile.
 pub const MAX_PEERS: usize = 1024;
+
+/// Longest description of a region's encryption that is kept, bytes: it names a key and a file or two.
+const MAX_ENCRYPTION_META: usize = 4 << 10;
 
 const MIB: u64 = 1 << 20;
 
@@ -145,7 +149,63 @@ pub fn region_from_heartbeat(request: &pdpb::RegionHeartbeatRequest, now: Mono) 
         flow: flow(request),
         heard: Some(now),
         replication,
+        rare: rare(request, region),
         meta: Arc::new(meta),
+    })
+}
+
+/// What few regions report.
+fn rare(request: &pdpb::RegionHeartbeatRequest, region: &metapb::Region) -> Option<Box<RareFields>> {
+    let encryption = region.encryption_meta.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+    let rare = RareFields {
+        encryption: if encryption.len() > MAX_ENCRYPTION_META { vec![] } else { encryption },
+        in_flashback: region.is_in_flashback,
+        flashback_start_ts: region.flashback_start_ts,
+        columnar_kv_size_mib: request.approximate_columnar_kv_size / MIB,
+        buckets: None,
+    };
+    (rare != RareFields::default()).then(|| Box::new(rare))
+}
+
+/// Buckets as their node reports them; `None` when there are none. Traffic that is missing is none.
+pub fn buckets(report: &metapb::Buckets) -> Option<Buckets> {
+    let count = report.keys.len().checked_sub(1)?;
+    let stats = report.stats.clone().unwrap_or_default();
+    let at = |list: &[u64], i: usize| list.get(i).copied().unwrap_or(0);
+    let bucket = |i| Bucket {
+        read_bytes: at(&stats.read_bytes, i),
+        write_bytes: at(&stats.write_bytes, i),
+        read_qps: at(&stats.read_qps, i),
+        write_qps: at(&stats.write_qps, i),
+        read_keys: at(&stats.read_keys, i),
+        write_keys: at(&stats.write_keys, i),
+        hot_degree: 0,
+    };
+    Some(Buckets {
+        version: report.version,
+        period_ms: report.period_in_ms,
+        keys: report.keys.iter().map(|key| Key::from(&key[..])).collect(),
+        buckets: (0..count).map(bucket).collect(),
+    })
+}
+
+/// The buckets of a region for the wire, if it has some.
+pub fn buckets_to_wire(region: &Region) -> Option<metapb::Buckets> {
+    let buckets = region.buckets()?;
+    let each = |of: fn(&Bucket) -> u64| buckets.buckets.iter().map(of).collect();
+    Some(metapb::Buckets {
+        region_id: region.id().0,
+        version: buckets.version,
+        keys: buckets.keys.iter().map(key_to_wire).collect(),
+        stats: Some(metapb::BucketStats {
+            read_bytes: each(|b| b.read_bytes),
+            write_bytes: each(|b| b.write_bytes),
+            read_qps: each(|b| b.read_qps),
+            write_qps: each(|b| b.write_qps),
+            read_keys: each(|b| b.read_keys),
+            write_keys: each(|b| b.write_keys),
+        }),
+        period_in_ms: buckets.period_ms,
     })
 }
 
@@ -206,7 +266,14 @@ pub fn region_parts(
         peer.is_some().then_some(pdpb::PeerStats { peer, down_seconds: d.seconds })
     });
     let pending = region.pending.iter().filter_map(|id| region.meta.peer(*id)).map(peer_to_wire);
-    (region_meta_to_wire(&region.meta), region.leader_peer().map(peer_to_wire), down.collect(), pending.collect())
+    let mut meta = region_meta_to_wire(&region.meta);
+    if let Some(rare) = &region.rare {
+        meta.is_in_flashback = rare.in_flashback;
+        meta.flashback_start_ts = rare.flashback_start_ts;
+        let read = |bytes| <encryptionpb::EncryptionMeta as prost::Message>::decode(bytes).ok();
+        meta.encryption_meta = Some(rare.encryption.as_slice()).filter(|bytes| !bytes.is_empty()).and_then(read);
+    }
+    (meta, region.leader_peer().map(peer_to_wire), down.collect(), pending.collect())
 }
 
 /// A store as a node describes itself.

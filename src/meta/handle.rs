@@ -98,6 +98,8 @@ pub(super) struct Shared {
     /// A window is being fetched ahead of need.
     tso_ahead: AtomicBool,
     ids_ahead: AtomicBool,
+    /// The sequence of ids is being lifted.
+    ids_lifting: AtomicBool,
 }
 
 impl Shared {
@@ -108,6 +110,8 @@ impl Shared {
         state: Arc<State>,
         queue: SyncSender<Event>,
     ) -> Self {
+        let ids = Ids::default();
+        ids.agreed(state.id_end);
         Self {
             owner,
             origin: options.entropy,
@@ -118,7 +122,7 @@ impl Shared {
             serving: AtomicBool::new(false),
             lease: Lease::default(),
             tso: Tso::new(options.tso_save_interval),
-            ids: Ids::default(),
+            ids,
             ended: OnceLock::new(),
             disk_job: Busy::default(),
             state_write: Busy::default(),
@@ -129,6 +133,7 @@ impl Shared {
             ids_gate: AsyncMutex::new(()),
             tso_ahead: AtomicBool::new(false),
             ids_ahead: AtomicBool::new(false),
+            ids_lifting: AtomicBool::new(false),
         }
     }
 
@@ -208,6 +213,23 @@ impl Shared {
             let shared = self.clone();
             self.submit(command, Box::new(move |_| flag(&shared).store(false, Ordering::Release)));
         }
+    }
+
+    /// Has the sequence of ids lifted above what nodes show (D2): one proposal at a time, for the highest id shown until then.
+    fn lift_ids(self: &Arc<Self>) {
+        let Some(above) = self.ids.lift() else { return };
+        if self.ids_lifting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = self.clone();
+        let then = move |outcome: Result<Reply, MetaError>| {
+            shared.ids_lifting.swap(false, Ordering::AcqRel);
+            // What was shown meanwhile. After a failure the next report asks again.
+            if outcome.is_ok() {
+                shared.lift_ids();
+            }
+        };
+        self.submit(Command::RebaseIds { above }, Box::new(then));
     }
 
     /// Nothing is handed out from here on.
@@ -372,9 +394,18 @@ impl Meta {
             if let Some(id) = self.take_ids(count) {
                 return Ok(id);
             }
+            shared.lift_ids();
             self.propose(Command::AllocIdWindow { size: ID_WINDOW.max(count) }).await?;
         }
         Err(MetaError::Busy)
+    }
+
+    /// A node uses ids up to `highest`. When that lies above all that was agreed to be taken, the sequence is lifted above it: an id in
+    /// use is never given out (D2). Does not wait, and locks nothing in the common case.
+    pub fn show_id(&self, highest: u64) {
+        if self.shared.ids.show(highest) {
+            self.shared.lift_ids();
+        }
     }
 
     /// One id without waiting; `None` when there is none in hand (one will be, soon) or this member may not serve.

@@ -396,6 +396,7 @@ impl Host {
             Ok((plan, changes)) => {
                 batch.actions.extend(plan.actions);
                 batch.changes.extend(changes);
+                self.shared.ids.agreed(self.state.id_end);
                 match &plan.reply {
                     // Only who took them, and still leads, may hand them out.
                     Reply::Ids { first, last } if own && self.shared.serving.load(Ordering::Acquire) => {

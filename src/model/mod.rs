@@ -3,6 +3,7 @@
 //! Owns: the shapes and their own arithmetic. Must not know: locks, I/O, clocks, wire types, or any other module of the crate.
 //! Start at [`region`] and [`store`].
 
+pub mod bucket;
 pub mod features;
 pub mod ids;
 pub mod key;
@@ -17,7 +18,7 @@ pub mod time;
 pub use features::{ClusterVersion, Feature};
 pub use ids::{ClusterId, MemberId, OperatorId, PeerId, RegionId, StoreId};
 pub use key::{Key, KeyRange};
-pub use region::{DownPeer, Epoch, Flow, Peer, Region, RegionMeta, Role};
+pub use region::{DownPeer, Epoch, Flow, Peer, RareFields, Region, RegionMeta, Role};
 pub use rule::{LabelConstraint, LabelOp, RegionLabel, RegionLabelRule, Rule, RuleGroup, RuleRole};
 pub use store::{NodeState, StoreLabel, StoreLimits, StoreRecord, StoreState, StoreStats};
 pub use time::{Clock, Mono, Now, Wall};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{KeyRange, PeerId, RegionId, StoreId};
+use super::{KeyRange, PeerId, RegionId, StoreId, bucket::Buckets};
 
 /// What a peer may do. The numbers are those of `metapb.PeerRole`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -114,6 +114,11 @@ impl RegionMeta {
         self.peers.iter().find(|p| p.id == id)
     }
 
+    /// The highest of its own id and those of its peers: they come from one sequence.
+    pub fn highest_id(&self) -> u64 {
+        self.peers.iter().map(|p| p.id.0).fold(self.id.0, u64::max)
+    }
+
     /// Peers with role `Voter`, `IncomingVoter` or `DemotingVoter` (PD calls these voters).
     pub fn voters(&self) -> impl Iterator<Item = &Peer> {
         self.peers.iter().filter(|p| p.role.votes())
@@ -160,6 +165,21 @@ pub struct Flow {
     pub interval: (u64, u64),
 }
 
+/// What only few regions have: those that are being flashed back, encrypted ones, those with columns or buckets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RareFields {
+    /// `encryptionpb.EncryptionMeta`, encoded; empty when there is none. Only nodes read it.
+    pub encryption: Vec<u8>,
+    /// Whether it is being flashed back: nothing else may be done to it then.
+    pub in_flashback: bool,
+    /// Where to.
+    pub flashback_start_ts: u64,
+    /// Approximate size of its columns in MiB.
+    pub columnar_kv_size_mib: u64,
+    /// Its buckets, which come in reports of their own.
+    pub buckets: Option<Arc<Buckets>>,
+}
+
 /// A region as its leader last reported it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Region {
@@ -187,12 +207,19 @@ pub struct Region {
     pub heard: Option<super::Mono>,
     /// Replication mode state (`replication_modepb.RegionReplicationState`) and its id.
     pub replication: (i32, u64),
+    /// Everything that most regions do not have.
+    pub rare: Option<Box<RareFields>>,
 }
 
 impl Region {
     /// Id of the region.
     pub fn id(&self) -> RegionId {
         self.meta.id
+    }
+
+    /// Its buckets, when its node tells them.
+    pub fn buckets(&self) -> Option<&Arc<Buckets>> {
+        self.rare.as_ref()?.buckets.as_ref()
     }
 
     /// Its key range.

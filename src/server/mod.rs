@@ -361,7 +361,7 @@ fn load_regions(app: &App, cache: &RegionCache) {
     let start = app.now();
     let mut count = 0_usize;
     match cache.load() {
-        Ok(rows) => count = rows.filter(|region| app.cluster.load_region(region.clone())).count(),
+        Ok(rows) => count = rows.filter(|region| app.load_region(region.clone())).count(),
         Err(error) => pdlog!(app.log, Warn, "the region cache cannot be read", "error" => error.to_string()),
     }
     let state = app.meta.state();
@@ -372,7 +372,7 @@ fn load_regions(app: &App, cache: &RegionCache) {
     if count == 0
         && let Some(region) = app.first_region()
     {
-        count += usize::from(app.cluster.load_region(region));
+        count += usize::from(app.load_region(region));
     }
     let took = app.now().mono.since(start.mono);
     pdsay!(app.log, LOAD_STORES, state.stores.len(), took);

@@ -36,6 +36,7 @@ impl Observer {
     pub(super) fn load(&self) {
         let (state, now) = (self.meta.state(), self.clock.now());
         for record in state.stores.values() {
+            self.meta.show_id(record.id.0);
             self.cluster.put_store(Arc::clone(record), now);
         }
         for (id, limits) in state.limits.iter() {

@@ -27,8 +27,11 @@ pub(crate) struct Running {
 impl Running {
     /// Starts one on an empty folder, as the recorded one was started but for port and folder.
     pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(TestClock::running());
+        Self::start_in(tempfile::tempdir().expect("a folder"), Arc::new(TestClock::running())).await
+    }
+
+    /// Starts one on a folder that another has left.
+    pub(crate) async fn start_in(folder: tempfile::TempDir, clock: Arc<TestClock>) -> Self {
         let server = Server::start_with(config(folder.path()), Logger::none(), clock.clone());
         Self { server: server.await.expect("the server starts"), clock, folder }
     }

@@ -82,6 +82,7 @@ pub(crate) struct Stub {
     pub(crate) regions: BTreeMap<u64, StubRegion>,
     streams: HashMap<u64, mpsc::Sender<pdpb::RegionHeartbeatRequest>>,
     commands: Commands,
+    buckets: Value,
 }
 
 fn number(value: &Value, key: &str) -> u64 {
@@ -194,6 +195,7 @@ impl Stub {
             regions: list("regions").iter().map(|r| (number(r, "id"), region(r))).collect(),
             streams: HashMap::new(),
             commands: Commands::default(),
+            buckets: input["buckets"].clone(),
         }
     }
 
@@ -354,6 +356,30 @@ impl Stub {
                 && answer.leader == leader
         })
         .await;
+    }
+
+    /// Reports the buckets of region 80.
+    pub(crate) async fn report_buckets(&mut self, version: u64) {
+        let said = &self.buckets;
+        let list = |key: &str| said["stats"][key].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        let key = |key: &Value| hex::decode(key.as_str().expect("hex")).expect("hex").into();
+        let stats = metapb::BucketStats {
+            read_bytes: list("read_bytes"),
+            write_bytes: list("write_bytes"),
+            read_qps: list("read_qps"),
+            write_qps: list("write_qps"),
+            read_keys: list("read_keys"),
+            write_keys: list("write_keys"),
+        };
+        let buckets = metapb::Buckets {
+            region_id: 80,
+            version,
+            keys: said["keys"].as_array().into_iter().flatten().map(key).collect(),
+            stats: Some(stats),
+            period_in_ms: number(said, "period_in_ms"),
+        };
+        let report = pdpb::ReportBucketsRequest { header: self.header(), buckets: Some(buckets), ..Default::default() };
+        self.client.report_buckets(tokio_stream::iter([report])).await.expect("an answer");
     }
 
     /// Waits for a condition.

@@ -13,10 +13,10 @@ use tonic::{Status, Streaming};
 use super::{Answers, header};
 use crate::{
     api::{ApiError, App, app::StreamItem, compact_text::compact, convert, error::header_error, lines},
-    model::{Mono, StoreId},
-    proto::pdpb,
+    model::{Mono, RegionId, StoreId},
+    proto::{metapb, pdpb},
     scheduler::cluster::HeartbeatError,
-    store::Changes,
+    store::{Changes, index::BucketReport},
     telemetry::metrics::values::RegionEvent,
 };
 
@@ -28,8 +28,10 @@ pub const COMMAND_QUEUE: usize = 4096;
 /// `heartbeat-stream-bind-interval`).
 const REBIND: Duration = Duration::from_secs(60);
 
-/// Most bytes of keys in one bucket report; a region is a few hundred keys at most.
+/// Most keys in one report of buckets; a region has a few hundred at most.
 const MAX_BUCKET_KEYS: usize = 16_384;
+/// Most bytes of keys in one report of buckets.
+const MAX_BUCKET_BYTES: usize = 1 << 20;
 
 /// The metrics of one store's heartbeats, looked up once.
 struct Counters {
@@ -175,8 +177,10 @@ impl Heartbeats {
                 return Ok(refused(&app, request, error.to_string()));
             }
         };
+        let highest = region.meta.highest_id();
         match app.hear(region, now) {
             Ok(changes) => {
+                app.meta.show_id(highest);
                 counters.ok.inc();
                 let changed = [changes != Changes::default(), changes.save];
                 counters.updates.iter().zip(changed).filter(|(_, counts)| *counts).for_each(|(c, _)| c.inc());
@@ -248,8 +252,7 @@ fn heartbeat_error(request: &pdpb::RegionHeartbeatRequest, error: &HeartbeatErro
     }
 }
 
-/// `ReportBuckets`: checked and then let go. PD keeps buckets but shows them only where the nodes' own configuration turns region
-/// buckets on, which Berth does not read yet: so no client sees any in either.
+/// `ReportBuckets`. (PD shows buckets only where the nodes' own configuration turns them on; elsewhere nodes report none.)
 pub(super) async fn report_buckets(
     app: &App,
     mut requests: Streaming<pdpb::ReportBucketsRequest>,
@@ -260,12 +263,44 @@ pub(super) async fn report_buckets(
             return Ok(header::refusal(app, error));
         }
         header::check_request(app, &request)?;
-        let keys = request.buckets.as_ref().map_or(0, |b| b.keys.len());
-        if keys > MAX_BUCKET_KEYS {
-            return Err(Status::invalid_argument(format!(
-                "too many bucket keys: {keys}, the most is {MAX_BUCKET_KEYS}"
-            )));
+        if let Some(report) = &request.buckets {
+            take_buckets(app, report)?;
         }
     }
     header::answer(app, Ok(pdpb::ReportBucketsResponse::default()))
+}
+
+/// Takes one report of buckets in.
+fn take_buckets(app: &App, report: &metapb::Buckets) -> Result<(), Status> {
+    let too_many = |what: &str, count: usize, most: usize| {
+        Err(Status::invalid_argument(format!("too many bucket {what}: {count}, the most is {most}")))
+    };
+    let bytes = report.keys.iter().map(|key| key.len()).sum();
+    if report.keys.len() > MAX_BUCKET_KEYS {
+        return too_many("keys", report.keys.len(), MAX_BUCKET_KEYS);
+    }
+    if bytes > MAX_BUCKET_BYTES {
+        return too_many("bytes", bytes, MAX_BUCKET_BYTES);
+    }
+    let id = RegionId(report.region_id);
+    let Some(buckets) = convert::buckets(report) else { return Ok(()) };
+    let metrics = &app.metrics.regions;
+    let index = app.cluster.regions();
+    let info = index.get(id).and_then(|r| r.leader_store()).and_then(|store| app.cluster.stores().get(store));
+    let count = |status| {
+        if let Some(info) = &info {
+            let store = info.id().to_string();
+            metrics.bucket_report.with_label_values(&[info.record.address.as_str(), &store, "report", status]).inc();
+        }
+    };
+    count("recv");
+    let event = match index.put_buckets(id, buckets) {
+        BucketReport::Unknown => "region_cache_miss",
+        BucketReport::Stale => "version_stale",
+        BucketReport::SameBorders => "version_no_change",
+        BucketReport::Taken => "update_success",
+    };
+    metrics.bucket_event.with_label_values(&[event]).inc();
+    count("ok");
+    Ok(())
 }

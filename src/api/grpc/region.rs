@@ -19,16 +19,22 @@ const MAX_QUERIES: usize = 10_240;
 /// Most ranges in one `BatchScanRegions`.
 const MAX_RANGES: usize = 10_240;
 
-fn found(region: Option<Arc<Region>>) -> pdpb::GetRegionResponse {
+fn found(region: Option<Arc<Region>>, need_buckets: bool) -> pdpb::GetRegionResponse {
     let Some(region) = region else { return pdpb::GetRegionResponse::default() };
+    let buckets = buckets(&region, need_buckets);
     let (region, leader, down_peers, pending_peers) = convert::region_parts(&region);
-    pdpb::GetRegionResponse { region: Some(region), leader, down_peers, pending_peers, ..Default::default() }
+    pdpb::GetRegionResponse { region: Some(region), leader, down_peers, pending_peers, buckets, ..Default::default() }
+}
+
+/// The buckets of a region, for who asked for them.
+fn buckets(region: &Region, need_buckets: bool) -> Option<metapb::Buckets> {
+    need_buckets.then(|| convert::buckets_to_wire(region)).flatten()
 }
 
 /// `GetRegion`.
 pub(super) async fn by_key(app: &App, request: pdpb::GetRegionRequest) -> Result<pdpb::GetRegionResponse, ApiError> {
     app.require_bootstrapped()?;
-    Ok(found(app.cluster.regions().by_key(&request.region_key)))
+    Ok(found(app.cluster.regions().by_key(&request.region_key), request.need_buckets))
 }
 
 /// `GetPrevRegion`.
@@ -37,13 +43,13 @@ pub(super) async fn before_key(
     request: pdpb::GetRegionRequest,
 ) -> Result<pdpb::GetRegionResponse, ApiError> {
     app.require_bootstrapped()?;
-    Ok(found(app.cluster.regions().prev_of_key(&request.region_key)))
+    Ok(found(app.cluster.regions().prev_of_key(&request.region_key), request.need_buckets))
 }
 
 /// `GetRegionByID`.
 pub(super) async fn by_id(app: &App, request: pdpb::GetRegionByIdRequest) -> Result<pdpb::GetRegionResponse, ApiError> {
     app.require_bootstrapped()?;
-    Ok(found(app.cluster.regions().get(RegionId(request.region_id))))
+    Ok(found(app.cluster.regions().get(RegionId(request.region_id)), request.need_buckets))
 }
 
 /// A limit as clients give it.
@@ -55,15 +61,10 @@ fn bounded(limit: i32) -> usize {
 }
 
 /// A region in a list: a missing leader is an empty peer there.
-fn listed(region: &Region) -> pdpb::Region {
+fn listed(region: &Region, need_buckets: bool) -> pdpb::Region {
+    let buckets = buckets(region, need_buckets);
     let (region, leader, down_peers, pending_peers) = convert::region_parts(region);
-    pdpb::Region {
-        region: Some(region),
-        leader: Some(leader.unwrap_or_default()),
-        down_peers,
-        pending_peers,
-        ..Default::default()
-    }
+    pdpb::Region { region: Some(region), leader: Some(leader.unwrap_or_default()), down_peers, pending_peers, buckets }
 }
 
 /// `ScanRegions`. Old clients read the first two lists, newer ones the third.
@@ -74,7 +75,7 @@ pub(super) async fn scan(app: &App, request: pdpb::ScanRegionsRequest) -> Result
         return Ok(pdpb::ScanRegionsResponse::default());
     }
     let regions = app.cluster.regions().scan(&range, bounded(request.limit));
-    let regions: Vec<pdpb::Region> = regions.iter().map(|r| listed(r)).collect();
+    let regions: Vec<pdpb::Region> = regions.iter().map(|r| listed(r, false)).collect();
     Ok(pdpb::ScanRegionsResponse {
         region_metas: regions.iter().filter_map(|r| r.region.clone()).collect(),
         leaders: regions.iter().map(|r| r.leader.unwrap_or_default()).collect::<Vec<metapb::Peer>>(),
@@ -128,7 +129,8 @@ pub(super) async fn batch_scan(
         }
         regions.extend(part);
     }
-    Ok(pdpb::BatchScanRegionsResponse { regions: regions.iter().map(|r| listed(r)).collect(), ..Default::default() })
+    let regions = regions.iter().map(|r| listed(r, request.need_buckets)).collect();
+    Ok(pdpb::BatchScanRegionsResponse { regions, ..Default::default() })
 }
 
 /// Whether a key of `range` lies in none of `regions`, as far as the limit let them be read.
@@ -167,8 +169,9 @@ fn query_one(app: &App, request: &pdpb::QueryRegionRequest) -> Result<pdpb::Quer
         region.map_or(0, |region| {
             let id = region.id().0;
             regions_by_id.entry(id).or_insert_with(|| {
+                let buckets = buckets(&region, request.need_buckets);
                 let (region, leader, down_peers, pending_peers) = convert::region_parts(&region);
-                pdpb::RegionResponse { region: Some(region), leader, down_peers, pending_peers, ..Default::default() }
+                pdpb::RegionResponse { region: Some(region), leader, down_peers, pending_peers, buckets }
             });
             id
         })

@@ -1,9 +1,12 @@
 //! `/config` and its sections.
 //!
-//! Owns: having a change of the configuration agreed, part by part, and its log lines. Must not know: keys and checks
+//! Owns: having a change of the configuration agreed, all of it in one entry of the log, and its log lines. Must not know: keys and checks
 //! (`crate::config::update`).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 
@@ -15,7 +18,7 @@ use super::{
     rule_json::RuleJson,
 };
 use crate::{
-    api::{ApiError, App, rows},
+    api::{ApiError, App, convert::limit_name, lines, rows},
     config::{
         Dynamic,
         flags::Flags,
@@ -25,7 +28,7 @@ use crate::{
         ttl::TtlItems,
         update::{self, ConfigError, Context, DefaultRule, Part, RulesSummary, Update},
     },
-    meta::{Command, LimitKind, RuleRow, TtlItem},
+    meta::{Command, ConfigChange, LimitKind, RuleRow, TtlItem},
     model::{Rule, StoreState, Wall},
     pdlog,
     scheduler::placement::{DEFAULT_GROUP, DEFAULT_ID, RuleSet},
@@ -215,15 +218,17 @@ pub(super) async fn set_label_property(request: &Request) -> Answer {
 /// `POST /admin/log`
 pub(super) fn set_log_level(request: &Request) -> Answer {
     let word = super::body::text(&request.body).map_err(super::body::plain)?;
-    change_log_level(&request.app, &word)?;
+    change_log_level(&request.app, read_level(&word)?, &word);
     Ok(Reply::ok(&"The log level is updated."))
 }
 
-fn change_log_level(app: &App, word: &str) -> Result<(), Problem> {
-    let level = Level::parse(word).ok_or_else(|| Problem::bad(format!("log level {word} is illegal")))?;
+fn read_level(word: &str) -> Result<Level, Problem> {
+    Level::parse(word).ok_or_else(|| Problem::bad(format!("log level {word} is illegal")))
+}
+
+fn change_log_level(app: &App, level: Level, word: &str) {
     app.log.set_level(level);
     pdlog!(app.log, Warn, "log level changed", "level" => word);
-    Ok(())
 }
 
 /// Has the whole of the agreed configuration saved.
@@ -243,31 +248,40 @@ async fn change(
     let _one_at_a_time = request.config_writes.lock().await;
     let old = present(app);
     let update = work_out(&old, &Surroundings::of(app))?;
-    if let Some(word) = &update.log_level {
-        change_log_level(app, word)?;
-    }
+    let level = update.log_level.as_ref().map(|word| Ok::<_, Problem>((read_level(word)?, word))).transpose()?;
     let changed = update.changed(&old);
-    if changed.iter().any(|part| *part != Part::ClusterVersion) {
-        save(app, &update.next).await?;
+    let wanted = parts(app, &update, &changed)?;
+    if wanted != ConfigChange::default() {
+        app.propose(Command::ChangeConfig(Box::new(wanted.clone()))).await?;
     }
-    if changed.contains(&Part::ClusterVersion) {
-        app.propose(Command::SetClusterVersion { version: update.next.cluster_version.clone() }).await?;
-    }
-    if let Some(default) = &update.default_rule {
-        app.propose(default_rule(app, default)).await?;
-    }
-    for (id, limits) in &update.store_limits {
-        app.set_limit(*id, LimitKind::AddPeer, limits.add_peer).await?;
-        app.set_limit(*id, LimitKind::RemovePeer, limits.remove_peer).await?;
+    if let Some((level, word)) = level {
+        change_log_level(app, level, word);
     }
     for part in changed {
         tell(app, part, &old, &update.next);
     }
+    for rule in wanted.rules {
+        pdlog!(app.log, Info, "placement rule updated", "rule" => rule.json);
+    }
+    for (id, limits) in wanted.limits {
+        lines::limit_changed(&app.log, id, limit_name(LimitKind::AddPeer), limits.add_peer);
+        lines::limit_changed(&app.log, id, limit_name(LimitKind::RemovePeer), limits.remove_peer);
+    }
     Ok(())
 }
 
+/// What has to be agreed so that `update` holds.
+fn parts(app: &App, update: &Update, changed: &BTreeSet<Part>) -> Result<ConfigChange, ApiError> {
+    let config = changed.iter().any(|part| *part != Part::ClusterVersion);
+    let config = config.then(|| update.next.to_json()).transpose().map_err(|e| ApiError::Invalid(e.to_string()))?;
+    let version = changed.contains(&Part::ClusterVersion).then(|| update.next.cluster_version.clone());
+    let rules = update.default_rule.iter().map(|wanted| default_rule(app, wanted)).collect();
+    let limits = update.store_limits.iter().map(|(id, limits)| (*id, *limits)).collect();
+    Ok(ConfigChange { config, version, rules, limits, ..ConfigChange::default() })
+}
+
 /// The change of rule `pd/default` that goes with a change of `replication`.
-fn default_rule(app: &App, wanted: &DefaultRule) -> Command {
+fn default_rule(app: &App, wanted: &DefaultRule) -> RuleRow {
     let made = RuleSet::default_rule(wanted.count, &wanted.location_labels, &wanted.isolation_level);
     let rules = app.cluster.settings().rules.clone();
     let rule = match rules.get(DEFAULT_GROUP, DEFAULT_ID) {
@@ -281,13 +295,7 @@ fn default_rule(app: &App, wanted: &DefaultRule) -> Command {
         None => made,
     };
     let json = compact(&RuleJson::from(&rule));
-    pdlog!(app.log, Info, "placement rule updated", "rule" => &json);
-    Command::PutRules {
-        rules: vec![RuleRow { group: rule.group_id, id: rule.id, json }],
-        groups: Vec::new(),
-        delete_rules: Vec::new(),
-        delete_groups: Vec::new(),
-    }
+    RuleRow { group: rule.group_id, id: rule.id, json }
 }
 
 /// The log line of one part.

@@ -10,6 +10,7 @@ mod config;
 mod error;
 mod gc;
 mod go;
+mod hot_buckets;
 mod labels;
 mod matcher;
 mod members;
@@ -33,7 +34,7 @@ mod store_limits;
 mod stores;
 mod v2;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -58,6 +59,10 @@ type Answer = Result<Reply, Problem>;
 
 /// Longest path that is looked at. Keys travel in paths, twice escaped: nine bytes for one.
 const MAX_PATH_BYTES: usize = 64 << 10;
+
+/// How long a body may take to come: 8 MiB pass over any line that a cluster has. Without a bound a client that never ends its body
+/// keeps a connection for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What all requests share.
 struct Shared {
@@ -98,8 +103,10 @@ async fn dispatch(shared: &Shared, parts: Parts, body: Body) -> Reply {
     if let Some(answer) = redirect(&shared.app, route) {
         return answer;
     }
-    let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
-        return Reply::go_error(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
+    let body = match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return Reply::go_error(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large"),
+        Err(_) => return Reply::go_error(StatusCode::REQUEST_TIMEOUT, "http: request body came too slowly"),
     };
     let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let request = Request {

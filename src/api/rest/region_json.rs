@@ -74,8 +74,12 @@ pub(super) struct RegionJson {
     approximate_size: u64,
     approximate_keys: u64,
     approximate_kv_size: u64,
-    /// Size in columns; nodes tell it to PD, Berth does not keep it.
     approximate_columnar_kv_size: u64,
+    /// Borders of its buckets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    buckets: Vec<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    bucket_version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     replication_status: Option<ReplicationJson>,
 }
@@ -128,7 +132,9 @@ impl From<&Region> for RegionJson {
             approximate_size: region.size_mib,
             approximate_keys: region.keys,
             approximate_kv_size: region.kv_size_mib,
-            approximate_columnar_kv_size: 0,
+            approximate_columnar_kv_size: region.rare.as_ref().map_or(0, |r| r.columnar_kv_size_mib),
+            buckets: region.buckets().map(|b| b.keys.iter().map(|key| key.hex()).collect()).unwrap_or_default(),
+            bucket_version: region.buckets().map_or(0, |b| b.version),
             replication_status: match region.replication {
                 (0, 0) => None,
                 (state, state_id) => Some(ReplicationJson { state: replication_state(state), state_id }),

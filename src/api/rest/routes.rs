@@ -7,8 +7,8 @@ use axum::http::Method;
 use futures::future::BoxFuture;
 
 use super::{
-    Answer, admin, config, gc, labels, members, min_resolved_ts, operators, region_checks, region_labels, region_lists,
-    regions, request::Request, rule_bundles, rules, stats, status, store_limits, stores, v2,
+    Answer, admin, config, gc, hot_buckets, labels, members, min_resolved_ts, operators, region_checks, region_labels,
+    region_lists, regions, request::Request, rule_bundles, rules, stats, status, store_limits, stores, v2,
 };
 use crate::scheduler::region_state::Flag;
 
@@ -103,7 +103,7 @@ macro_rules! later {
 }
 
 /// All routes.
-pub(super) static TABLE: [Route; 118] = [
+pub(super) static TABLE: [Route; 119] = [
     // Operators.
     Route::new(GET, "/pd/api/v1/operators", "GetOperators", now!(operators::list)).bootstrapped(),
     Route::new(POST, "/pd/api/v1/operators", "CreateOperator", now!(operators::create)).logged().bootstrapped(),
@@ -383,6 +383,7 @@ pub(super) static TABLE: [Route; 118] = [
     Route::new(GET, "/pd/api/v1/regions/range-holes", "GetRangeHoles", now!(region_lists::range_holes)).bootstrapped(),
     Route::new(GET, "/pd/api/v1/regions/replicated", "CheckRegionsReplicated", now!(region_checks::replicated))
         .bootstrapped(),
+    Route::new(GET, "/pd/api/v1/hotspot/buckets", "GetHotBuckets", now!(hot_buckets::list)),
     Route::new(GET, "/pd/api/v1/stats/region", "GetRegionStatus", now!(stats::region)).bootstrapped(),
     // Members and this server.
     Route::new(GET, "/pd/api/v1/version", "GetVersion", now!(status::version)).local(),

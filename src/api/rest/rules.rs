@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::{
     Answer, body,
     body::Node,
-    config::save,
     error::Problem,
     go,
     render::{Reply, compact},
@@ -19,7 +18,7 @@ use super::{
     rule_json::{self, GroupJson, RuleJson},
 };
 use crate::{
-    meta::{Command, NamedRow, RuleRow},
+    meta::{Command, ConfigChange, NamedRow, RuleRow},
     model::{Peer, Region, RegionId, Role, Rule, RuleGroup},
     scheduler::placement::{DEFAULT_GROUP, DEFAULT_ID, RuleSet, fit, validate},
 };
@@ -202,7 +201,16 @@ impl Patch {
         let default = self.rules.iter().find(|r| r.group_id == DEFAULT_GROUP && r.id == DEFAULT_ID);
         let replicas = default.map(|rule| u64::from(rule.count));
         let row = |r: &Rule| RuleRow { group: r.group_id.clone(), id: r.id.clone(), json: compact(&RuleJson::from(r)) };
-        app.propose(Command::PutRules {
+        let dynamic = app.dynamic.load();
+        let replicas = replicas.filter(|n| *n != dynamic.replication.max_replicas);
+        let config = replicas.map(|max_replicas| {
+            let mut next = (*dynamic).clone();
+            next.replication.max_replicas = max_replicas;
+            next.to_json()
+        });
+        let config = config.transpose().map_err(|e| Problem::failed(e.to_string()))?;
+        let change = ConfigChange {
+            config,
             rules: self.rules.iter().map(row).collect(),
             groups: self
                 .groups
@@ -211,14 +219,9 @@ impl Patch {
                 .collect(),
             delete_rules: self.delete_rules,
             delete_groups: self.delete_groups,
-        })
-        .await?;
-        let dynamic = app.dynamic.load();
-        if let Some(replicas) = replicas.filter(|n| *n != dynamic.replication.max_replicas) {
-            let mut next = (*dynamic).clone();
-            next.replication.max_replicas = replicas;
-            save(app, &next).await?;
-        }
+            ..ConfigChange::default()
+        };
+        app.propose(Command::ChangeConfig(Box::new(change))).await?;
         Ok(())
     }
 }

@@ -90,6 +90,25 @@ pub struct Bootstrap {
     pub keyspaces: Vec<NamedRow>,
 }
 
+/// The parts of one change of the configuration: refused as a whole when one of them is.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// The whole of the configuration that can change while running.
+    pub config: Option<String>,
+    /// The cluster version.
+    pub version: Option<ClusterVersion>,
+    /// Placement rules to write.
+    pub rules: Vec<RuleRow>,
+    /// Rule groups to write.
+    pub groups: Vec<NamedRow>,
+    /// Rules to delete, before any is written: group and id.
+    pub delete_rules: Vec<(String, String)>,
+    /// Groups to delete, before any is written.
+    pub delete_groups: Vec<String>,
+    /// Limits of single stores.
+    pub limits: Vec<(StoreId, StoreLimits)>,
+}
+
 /// A change of the agreed state. What depends on a clock or on what is observed stands in the command: applying it is the same
 /// everywhere.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -276,6 +295,8 @@ pub enum Command {
     },
     /// Adds a member or updates what it says about itself.
     UpdateMember(Member),
+    /// Changes all that one request for a change of the configuration comes to, or nothing (C1).
+    ChangeConfig(Box<ConfigChange>),
 }
 
 /// What a command came to.

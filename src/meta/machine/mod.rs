@@ -16,8 +16,8 @@ mod tests;
 
 pub use change::Change;
 pub use command::{
-    Bootstrap, Command, ENVELOPE_VERSION, Envelope, EnvelopeError, GlobalConfigChange, LimitKind, MAX_COMMAND_BYTES,
-    MAX_ROWS_A_COMMAND, MAX_ROWS_KEPT, NamedRow, Reply, RuleRow, TtlItem,
+    Bootstrap, Command, ConfigChange, ENVELOPE_VERSION, Envelope, EnvelopeError, GlobalConfigChange, LimitKind,
+    MAX_COMMAND_BYTES, MAX_ROWS_A_COMMAND, MAX_ROWS_KEPT, NamedRow, Reply, RuleRow, TtlItem,
 };
 pub use gc::MAX_BARRIERS;
 pub use refusal::{Refusal, proto_text};
@@ -85,6 +85,7 @@ pub fn plan(state: &State, now: Wall, command: &Command) -> Result<Plan, Refusal
         Command::SaveMinResolvedTs { value } => settings::min_resolved_ts(state, *value),
         Command::SetMaxPeerCount { count } => Ok(Plan::done(vec![Action::Put(Row::MaxPeerCount(*count))])),
         Command::UpdateMember(member) => settings::update_member(state, member),
+        Command::ChangeConfig(change) => settings::change_config(state, change),
     }
 }
 

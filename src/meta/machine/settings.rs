@@ -5,8 +5,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Action, Cluster, GlobalConfigChange, GlobalConfigItem, Member, NamedRow, Plan, Refusal, Reply, Row, RowKey,
-    RuleRow, State, TtlItem, bounded, room,
+    Action, Cluster, ConfigChange, GlobalConfigChange, GlobalConfigItem, Member, NamedRow, Plan, Refusal, Reply, Row,
+    RowKey, RuleRow, State, TtlItem, bounded, room, stores,
 };
 use crate::model::{ClusterId, ClusterVersion};
 
@@ -22,6 +22,24 @@ pub(super) fn init_cluster(state: &State, id: ClusterId) -> Result<Plan, Refusal
 /// Replaces the dynamic configuration.
 pub(super) fn save_config(json: &str) -> Result<Plan, Refusal> {
     Ok(Plan::done(vec![Action::Put(Row::Config(json.into()))]))
+}
+
+/// Everything that one request changes, in one go (C1).
+pub(super) fn change_config(state: &State, change: &ConfigChange) -> Result<Plan, Refusal> {
+    let mut actions = vec![];
+    if let Some(json) = &change.config {
+        actions.extend(save_config(json)?.actions);
+    }
+    if let Some(version) = &change.version {
+        actions.extend(set_version(version)?.actions);
+    }
+    bounded(change.limits.len())?;
+    let ConfigChange { rules, groups, delete_rules, delete_groups, .. } = change;
+    actions.extend(put_rules(state, rules, groups, delete_rules, delete_groups)?.actions);
+    for (id, limits) in &change.limits {
+        actions.extend(stores::put_limits(state, *id, *limits)?);
+    }
+    Ok(Plan::done(actions))
 }
 
 /// Sets and ends items that hold for a time.

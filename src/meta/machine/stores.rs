@@ -384,11 +384,16 @@ pub(super) fn set_weight(state: &State, id: StoreId, leader: f64, region: f64) -
     Ok(store_plan(state, record, state.limits.get(&id).copied(), vec![]))
 }
 
+/// Limits that come from the configuration may be 0, as in PD; JSON cannot carry what is not finite.
 fn check_limits(limits: StoreLimits) -> Result<(), Refusal> {
-    check_rate(limits.add_peer).and_then(|()| check_rate(limits.remove_peer))
+    let ok = |rate: f64| rate.is_finite() && rate >= 0.0;
+    if ok(limits.add_peer) && ok(limits.remove_peer) {
+        return Ok(());
+    }
+    Err(Refusal::InvalidNumber("store limits should be finite and non-negative"))
 }
 
-/// A limit of 0 would stop a store for good; JSON cannot carry what is not finite.
+/// A limit of 0 would stop a store for good: who sets one limit cannot mean that.
 fn check_rate(rate: f64) -> Result<(), Refusal> {
     if rate.is_finite() && rate > 0.0 {
         return Ok(());
@@ -401,6 +406,14 @@ fn with_limit(limits: StoreLimits, kind: LimitKind, rate: f64) -> StoreLimits {
         LimitKind::AddPeer => StoreLimits { add_peer: rate, ..limits },
         LimitKind::RemovePeer => StoreLimits { remove_peer: rate, ..limits },
     }
+}
+
+/// Sets both limits of one store, as a change of the configuration does.
+pub(super) fn put_limits(state: &State, id: StoreId, limits: StoreLimits) -> Result<Option<Action>, Refusal> {
+    check_limits(limits)?;
+    known(state, id)?;
+    let old = state.limits.get(&id).ok_or(Refusal::StoreRemoved(id))?;
+    Ok((*old != limits).then_some(Action::Put(Row::Limits(id, limits))))
 }
 
 /// Sets one limit of one store.

@@ -367,6 +367,37 @@ fn an_envelope_from_a_newer_binary_is_named() {
     assert!(Envelope::decode(&[]).is_err() && Envelope::decode(&bytes[..20]).is_err());
 }
 
+#[test]
+fn c1_a_change_of_the_configuration_is_done_whole_or_not_at_all() {
+    let mut state = State::default();
+    execute(&mut state, NOW, &Command::InitCluster { cluster_id: 7.into() }).unwrap();
+    execute(&mut state, NOW, &bootstrap()).unwrap();
+    let rule = RuleRow { group: "pd".into(), id: "default".into(), json: "{\"count\":5}".into() };
+    let good = ConfigChange {
+        config: Some("{\"a\":1}".into()),
+        version: Some("8.6.0".parse().unwrap()),
+        rules: vec![rule],
+        limits: vec![(StoreId(1), StoreLimits { add_peer: 7.0, remove_peer: 0.0 })],
+        ..ConfigChange::default()
+    };
+    let before = state.clone();
+    for (limits, text) in [
+        ((StoreId(9), LIMITS), "[PD:core:ErrStoreNotFound]store 9 not found"),
+        ((StoreId(1), StoreLimits { add_peer: -1.0, ..LIMITS }), "store limits should be finite and non-negative"),
+    ] {
+        let mut bad = good.clone();
+        bad.limits.push(limits);
+        let refusal = execute(&mut state, NOW, &Command::ChangeConfig(Box::new(bad))).unwrap_err();
+        assert_eq!(refusal.to_string(), text);
+        assert_eq!(state, before);
+    }
+    execute(&mut state, NOW, &Command::ChangeConfig(Box::new(good))).unwrap();
+    assert_eq!(state.config.as_deref(), Some("{\"a\":1}"));
+    assert_eq!(state.cluster_version.as_ref().unwrap().to_string(), "8.6.0");
+    assert_eq!(state.limits[&StoreId(1)], StoreLimits { add_peer: 7.0, remove_peer: 0.0 });
+    assert!(state.rules.values().any(|json| json.contains("5")));
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let id = || (1..7u64).prop_map(StoreId);
     let kind = || prop_oneof![Just(LimitKind::AddPeer), Just(LimitKind::RemovePeer)];

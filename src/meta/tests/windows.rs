@@ -30,6 +30,34 @@ fn d3_a_count_above_the_bound_is_refused() {
 }
 
 #[test]
+fn d2_ids_that_nodes_show_are_never_given_out() {
+    let (disk, clock) = (FaultDisk::default(), TestClock::new());
+    let running = start(&disk, 1, &clock);
+    assert_eq!(block_on(running.meta.alloc_ids(1)).unwrap(), 1);
+    // A storm of reports, each with a higher id: as few proposals as it can be done with.
+    for id in (5_000..5_400).step_by(4) {
+        running.meta.show_id(id);
+    }
+    running.meta.show_id(u64::MAX);
+    let first = block_on(running.meta.alloc_ids(1)).unwrap();
+    assert!((5_397..7_000).contains(&first), "{first}");
+    let applied = running.meta.state().id_end;
+    running.meta.show_id(applied - 1);
+    assert_eq!(block_on(running.meta.alloc_ids(1)).unwrap(), first + 1, "nothing is lifted for what was taken anyway");
+    // Agreed, so that it holds before the first report after a crash as well.
+    running.meta.show_id(9_000_000);
+    let patience = std::time::Instant::now() + PATIENCE;
+    while running.meta.state().id_end < 9_000_000 {
+        assert!(std::time::Instant::now() < patience, "the sequence is lifted without anybody asking for ids");
+        std::thread::yield_now();
+    }
+    running.host.stop();
+    let running = start(&disk, 2, &clock);
+    assert!(block_on(running.meta.alloc_ids(1)).unwrap() > 9_000_000);
+    running.host.stop();
+}
+
+#[test]
 fn d1_many_at_once_share_the_windows() {
     let running = start(&FaultDisk::default(), 1, &TestClock::new());
     let mut all = BTreeSet::new();

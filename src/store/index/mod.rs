@@ -8,6 +8,7 @@
 //! a few sums when a number changed ([`totals`]). Other reports change the order under one lock, which readers do not take
 //! ([`order`]).
 
+mod buckets;
 mod chunk;
 mod order;
 mod read;
@@ -20,15 +21,16 @@ mod values;
 
 use std::sync::Arc;
 
+pub use self::{
+    buckets::BucketReport,
+    text::meta_text,
+    values::{Applied, Changes, Held, RangeStats, Stale, StoreRange, StoreSummary},
+};
 use self::{
     chunk::Chunk,
     order::{Edit, Order, Place},
     slot::{IdMap, Slot, SlotState},
     totals::{Sums, same_numbers},
-};
-pub use self::{
-    text::meta_text,
-    values::{Applied, Changes, Held, RangeStats, Stale, StoreRange, StoreSummary},
 };
 use crate::model::{Epoch, Key, Region, RegionId, Role, StoreId};
 
@@ -295,6 +297,9 @@ fn check(report: &Region, origin: &Arc<Region>) -> Result<(), Stale> {
 
 /// Takes over what the report does not tell (a size of 0 is unknown) and shares what did not change.
 fn inherit(report: &mut Region, origin: &Region) {
+    if let Some(buckets) = origin.buckets() {
+        report.rare.get_or_insert_default().buckets = Some(buckets.clone());
+    }
     if report.size_mib == 0 {
         report.size_mib = origin.size_mib;
         report.size_known = origin.size_known;
