@@ -45,7 +45,7 @@ const MOVING: &[&str] = &["last_heartbeat", "last_heartbeat_ts", "uptime", "star
 
 /// Nothing is to move by itself.
 const STILL: &str = r#"{"leader-schedule-limit":0,"region-schedule-limit":0,"replica-schedule-limit":0,
-    "merge-schedule-limit":0,"hot-region-schedule-limit":0,"schedule.enable-store-limit":true}"#;
+    "merge-schedule-limit":0,"hot-region-schedule-limit":0}"#;
 
 /// A server with three TiKV stores that are up (1, 2, 3), one whose machine is gone (4), a Tombstone (7), and regions 2 and 3.
 pub(crate) struct Cluster {
@@ -130,6 +130,13 @@ impl Cluster {
         let gone = Request { method: "DELETE".into(), target: "/pd/api/v1/store/4?force".into(), ..Request::default() };
         let answer = self.http(&gone).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
+        let stores = Request { method: "GET".into(), target: "/pd/api/v1/stores".into(), ..Request::default() };
+        let end = tokio::time::Instant::now() + PATIENCE;
+        // A store that is Preparing shows no state of its node.
+        while self.http(&stores).await.text().matches("\"node_state\"").count() < 4 {
+            assert!(tokio::time::Instant::now() < end, "stores come to serve by themselves");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn store_heartbeats(&mut self) {

@@ -66,6 +66,9 @@ pub(crate) fn text(method: &str, bytes: &Bytes) -> String {
         "GetMembers" => show::<pdpb::GetMembersResponse>("pdpb.GetMembersResponse", bytes),
         "StoreGlobalConfig" => show::<pdpb::StoreGlobalConfigResponse>("pdpb.StoreGlobalConfigResponse", bytes),
         "LoadGlobalConfig" => show::<pdpb::LoadGlobalConfigResponse>("pdpb.LoadGlobalConfigResponse", bytes),
+        "UpdateServiceGCSafePoint" => {
+            show::<pdpb::UpdateServiceGcSafePointResponse>("pdpb.UpdateServiceGCSafePointResponse", bytes)
+        }
         // All that is looked for in the others is their header, which has the same place everywhere.
         _ => show::<pdpb::GetStoreResponse>("pdpb.GetStoreResponse", bytes),
     }
