@@ -449,6 +449,48 @@ async fn risky_calls_leave_the_server_alive_and_its_state_as_it_was() {
     findings.report(file);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_and_ends_of_streams_are_counted() {
+    let mut live = Live::start().await;
+    let app = live.server.app.clone();
+    let labels = ["Tso", "pdpb.PD", "bidi_stream"];
+    let requests = &app.metrics.requests;
+    let ended = |code| requests.grpc_handled.with_label_values(&[code, labels[0], labels[1], labels[2]]).get();
+    let passed = || {
+        (requests.grpc_received.with_label_values(&labels).get(), requests.grpc_sent.with_label_values(&labels).get())
+    };
+    let header = Some(pdpb::RequestHeader { cluster_id: live.cluster_id, ..Default::default() });
+    let ask = |count| pdpb::TsoRequest { header: header.clone(), count, ..Default::default() }.encode_to_vec();
+    let mut open = async |counts: &[u32]| {
+        let (sender, receiver) = mpsc::channel(4);
+        for count in counts {
+            sender.send(Bytes::from(ask(*count))).await.expect("room");
+        }
+        live.client.ready().await.expect("a connection");
+        let path = "/pdpb.PD/Tso".parse().expect("a path");
+        let answers = live.client.streaming(Request::new(ReceiverStream::new(receiver)), path, Raw).await;
+        (sender, answers.expect("a stream").into_inner())
+    };
+    let (sender, mut answers) = open(&[1, 1, 1]).await;
+    drop(sender);
+    while answers.message().await.expect("an answer").is_some() {}
+    assert_eq!((ended("OK"), passed()), (1, (3, 3)));
+    let (_sender, mut answers) = open(&[1, 0]).await;
+    while let Ok(Some(_)) = answers.message().await {}
+    assert_eq!((ended("Unknown"), passed()), (1, (5, 4)));
+    // A client that goes away.
+    let (sender, mut answers) = open(&[1]).await;
+    answers.message().await.expect("an answer");
+    drop((sender, answers));
+    live.client = Grpc::new(Channel::from_static("http://127.0.0.1:1").connect_lazy());
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while ended("OK") + ended("Canceled") < 2 {
+        assert!(tokio::time::Instant::now() < end, "the end is counted");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    live.server.stop().await;
+}
+
 #[test]
 fn codes_are_written_as_recorded() {
     assert_eq!(format!("{:?}", Code::FailedPrecondition), "FailedPrecondition");

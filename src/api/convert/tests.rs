@@ -122,3 +122,50 @@ fn numbers_that_are_none_become_zero() {
     let stats = store_stats(&pdpb::StoreStats { slow_trend: Some(trend), ..Default::default() });
     assert_eq!(stats.slow_trend, Some((0.0, 2.0, 0.0, 0.0)));
 }
+
+#[test]
+fn what_few_regions_have_comes_back_as_it_was_told() {
+    let common = region_from_heartbeat(&heartbeat(), Mono(1)).unwrap();
+    assert!(common.rare.is_none(), "most regions carry nothing for it");
+    let mut request = heartbeat();
+    request.approximate_columnar_kv_size = 5 * MIB;
+    let told = request.region.get_or_insert_default();
+    told.is_in_flashback = true;
+    told.flashback_start_ts = 77;
+    told.encryption_meta = Some(encryptionpb::EncryptionMeta { key_id: 9, iv: vec![1, 2].into() });
+    let region = region_from_heartbeat(&request, Mono(1)).unwrap();
+    assert_eq!(region.rare.as_ref().map(|r| r.columnar_kv_size_mib), Some(5));
+    assert_eq!(region_parts(&region).0, request.region.clone().unwrap());
+    let huge = vec![0; MAX_ENCRYPTION_META + 1];
+    request.region.get_or_insert_default().encryption_meta =
+        Some(encryptionpb::EncryptionMeta { key_id: 9, iv: huge.into() });
+    let region = region_from_heartbeat(&request, Mono(1)).unwrap();
+    assert_eq!(region_parts(&region).0.encryption_meta, None, "too long to be one");
+}
+
+#[test]
+fn buckets_come_back_as_they_were_told() {
+    let told = metapb::Buckets {
+        region_id: 2,
+        version: 3,
+        keys: vec!["".into(), "g".into(), "m".into()],
+        stats: Some(metapb::BucketStats {
+            read_bytes: vec![1, 2],
+            write_bytes: vec![3, 4],
+            read_qps: vec![5, 6],
+            write_qps: vec![7, 8],
+            read_keys: vec![9, 10],
+            write_keys: vec![11, 12],
+        }),
+        period_in_ms: 10_000,
+    };
+    let mut region = region_from_heartbeat(&heartbeat(), Mono(1)).unwrap();
+    assert_eq!(buckets_to_wire(&region), None);
+    let kept = buckets(&told).map(Arc::new);
+    region.rare = Some(Box::new(RareFields { buckets: kept, ..RareFields::default() }));
+    assert_eq!(buckets_to_wire(&region), Some(told.clone()));
+    // Traffic that is not told is none; without keys there are no buckets.
+    let short = metapb::Buckets { stats: None, ..told.clone() };
+    assert_eq!(buckets(&short).unwrap().buckets, [Bucket::default(), Bucket::default()]);
+    assert_eq!(buckets(&metapb::Buckets { keys: vec![], ..told }), None);
+}
