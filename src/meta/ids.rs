@@ -10,6 +10,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::model::ids::MAX_ID;
+
 /// How many ids one entry of the log takes.
 pub const ID_WINDOW: u64 = 1000;
 
@@ -21,10 +23,6 @@ const LOW_WATERMARK: u64 = ID_WINDOW / 2;
 
 /// Most windows kept in hand; more can only come from callers that asked for more at once than was used.
 const MAX_WINDOWS: usize = 16;
-
-/// Ids that are shown above this are passed over: counting up from one does not get there, and a damaged report must not use the
-/// sequence up.
-const MAX_SHOWN: u64 = 1 << 62;
 
 /// When ids are shown above what was agreed, the sequence is lifted above them by this part more: a fleet that brings its own ids, each
 /// higher than the one before, then asks for some hundred lifts and not for one each.
@@ -103,7 +101,7 @@ impl Ids {
 
     /// A node uses `id`. Whether it lies above what was agreed, so that the sequence has to be lifted.
     pub(super) fn show(&self, id: u64) -> bool {
-        if id <= self.agreed.load(Ordering::Acquire) || id > MAX_SHOWN {
+        if id <= self.agreed.load(Ordering::Acquire) || id > MAX_ID {
             return false;
         }
         let mut hand = self.hand.lock();

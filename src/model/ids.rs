@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// Ids of regions, peers and stores are counted up from 1 and never get here: a higher one comes from a damaged report, and the sequence
+/// is not lifted above it.
+pub const MAX_ID: u64 = 1 << 62;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{KeyRange, PeerId, RegionId, StoreId, bucket::Buckets};
+use super::{KeyRange, PeerId, RegionId, StoreId, bucket::Buckets, ids::MAX_ID};
 
 /// What a peer may do. The numbers are those of `metapb.PeerRole`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -114,9 +114,11 @@ impl RegionMeta {
         self.peers.iter().find(|p| p.id == id)
     }
 
-    /// The highest of its own id and those of its peers: they come from one sequence.
+    /// The highest of its own id and those of its peers: they come from one sequence. One that cannot come from it does not count, and
+    /// hides no other.
     pub fn highest_id(&self) -> u64 {
-        self.peers.iter().map(|p| p.id.0).fold(self.id.0, u64::max)
+        let all = self.peers.iter().map(|p| p.id.0).chain([self.id.0]);
+        all.filter(|id| *id <= MAX_ID).max().unwrap_or(0)
     }
 
     /// Peers with role `Voter`, `IncomingVoter` or `DemotingVoter` (PD calls these voters).
