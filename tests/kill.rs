@@ -329,6 +329,8 @@ fn sum(scrape: &str, family: &str, labels: &[&str]) -> Option<f64> {
 /// Families without a series in [`the_patrol_follows_its_interval_and_metrics_are_fed`], and what would make one.
 const UNUSED: &[(&str, &str)] = &[
     ("pd_core_query_region_count", "QueryRegion"),
+    ("pd_server_bucket_report", "ReportBuckets"),
+    ("pd_cluster_bucket_event", "ReportBuckets"),
     ("pd_schedule_labeler_event_counter", "a schedule=deny rule"),
     ("pd_schedule_operator_limit", "more regions than replica-schedule-limit"),
     ("pd_schedule_operator_exceeded_store_limit", "an operator that a store limit refuses"),

@@ -193,6 +193,10 @@ group! {
         event: IntCounterVec = "pd_cluster_region_event" ["event"];
         /// Look-ups of regions by kind.
         query: IntCounterVec = "pd_core_query_region_count" ["type"];
+        /// Counter of reports of buckets.
+        bucket_report: IntCounterVec = "pd_server_bucket_report" ["address" "store" "type" "status"];
+        /// Counter of bucket events.
+        bucket_event: IntCounterVec = "pd_cluster_bucket_event" ["event"];
     }
 }
 
