@@ -14,6 +14,7 @@
     unreachable_pub
 )]
 mod common {
+    pub(crate) mod clock;
     pub(crate) mod facts;
     pub(crate) mod http;
     pub(crate) mod raw;
