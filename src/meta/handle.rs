@@ -400,6 +400,18 @@ impl Meta {
         Err(MetaError::Busy)
     }
 
+    /// Has a first window of ids in hand. Done before nodes are heard: tools number the first stores and regions of a cluster
+    /// themselves, from 1 up, and ask for ids afterwards as if those were none; PD gives them the same numbers again.
+    ///
+    /// # Errors
+    /// Those of [`Self::propose`].
+    pub async fn fill_ids(&self) -> Result<(), MetaError> {
+        if self.shared.ids.is_empty() {
+            self.propose(Command::AllocIdWindow { size: ID_WINDOW }).await?;
+        }
+        Ok(())
+    }
+
     /// A node uses ids up to `highest`. When that lies above all that was agreed to be taken, the sequence is lifted above it: an id in
     /// use is never given out (D2). Does not wait, and locks nothing in the common case.
     pub fn show_id(&self, highest: u64) {

@@ -94,6 +94,11 @@ impl Ids {
         hand.trim();
     }
 
+    /// Whether no id is in hand.
+    pub(super) fn is_empty(&self) -> bool {
+        self.hand.lock().windows.is_empty()
+    }
+
     /// All ids up to `end` are agreed to be taken.
     pub(super) fn agreed(&self, end: u64) {
         self.agreed.fetch_max(end, Ordering::AcqRel);

@@ -141,6 +141,7 @@ impl Server {
         std::fs::create_dir_all(&dir).map_err(|why| StartError::DataDir { dir: dir.clone(), why })?;
 
         let (meta, host) = open_meta(&config, &dir, &clock, &log)?;
+        meta.fill_ids().await?;
         let cache = open_cache(&dir, &meta, &log)?;
         let shutdown = CancellationToken::new();
         let app = build(config, &meta, &clock, &log, &cache, &shutdown)?;

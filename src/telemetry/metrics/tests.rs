@@ -150,6 +150,7 @@ const UNSERVED: &[(&str, &str)] = &[
     ("pd_scheduler_tolerant_resource", "no scheduler yet"),
     ("pd_scheduler_bucket_task_duration", "buckets are put in at once, by no task"),
     ("pd_server_handle_bucket_report_", "the time of taking buckets in is not measured"),
+    ("pd_server_bucket_report_interval_seconds", "no report of buckets is timed; no panel shows it"),
     ("pd_hotcache_", "hot regions are not built"),
     ("pd_hotspot_", "hot regions are not built"),
     ("pd_schedule_scatter_", "scattering is not built"),
