@@ -133,6 +133,8 @@ impl Doomed {
 async fn r1_t1_d1_s8_nothing_acknowledged_is_lost_by_kills_in_drains() {
     const STORES: u32 = 7;
     const REGIONS: u32 = 210;
+    // The last of them is split at both borders of keyspace 0.
+    const PEERS: u32 = 3 * (REGIONS + 2);
     let seed = std::env::var("BERTH_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_122);
     println!("BERTH_SEED={seed}");
     let mut doomed = Doomed::start(seed).await;
@@ -155,14 +157,14 @@ async fn r1_t1_d1_s8_nothing_acknowledged_is_lost_by_kills_in_drains() {
     // The last kills have left regions half way: they are put right too.
     let (http, peers) = (&doomed.http, || nodes.view().stores.iter().map(|s| s.peers).sum::<u32>());
     let idle = || async move { http.get_json("/pd/api/v1/operators").await.unwrap() == json!([]) };
-    let whole = || async { (peers() == 3 * REGIONS && idle().await && peers() == 3 * REGIONS).then_some(()) };
+    let whole = || async { (peers() == PEERS && idle().await && peers() == PEERS).then_some(()) };
     eventually("three peers everywhere", PATIENCE, whole).await;
     check_ids(&doomed, &ids).await;
     let report = nodes.end().await;
     println!("{report}");
     assert!(report.passed(), "{report}");
     assert_eq!((report.peers[&7], report.peers[&6]), (0, 0));
-    assert_eq!(report.peers.values().sum::<u32>(), 3 * REGIONS);
+    assert_eq!(report.peers.values().sum::<u32>(), PEERS);
     assert!(report.counters.connects as usize >= STORES as usize * 3, "the nodes came back");
 }
 
@@ -235,7 +237,9 @@ async fn signals_end_it_in_order() {
         process = home.start().await;
         let log = home.log();
         let loaded = log.lines().filter_map(logs::parse).rfind(|l| l.message == "load regions").unwrap();
-        assert_eq!(loaded.field("count"), Some("40"), "a warm start, round {round}");
+        // The last region may have been split at the two borders of keyspace 0's label by now.
+        let count: u64 = loaded.field("count").unwrap().parse().unwrap();
+        assert!((40..=42).contains(&count), "a warm start, round {round}: {count}");
     }
     drop(process);
     let report = nodes.end().await;

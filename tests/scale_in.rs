@@ -26,6 +26,7 @@ use berth::{
         load::{self, Host},
     },
     model::{Clock, StoreId},
+    scheduler::checker::pause::CheckerName,
     server::{Server, clock::SystemClock},
     sim::{FleetOptions, FleetReport, StopStore},
     telemetry::log::{Level, Logger, Sink, Style},
@@ -72,11 +73,13 @@ impl Site {
         let now = move || clock.now().wall;
         let logger = Logger::new(Sink::Buffer(log.clone()), Level::Info, Style::default(), 0, now);
         let server = Server::start(config, logger).await.unwrap();
+        // The fleet begins with regions that a border of labels cuts. The nodes of the recordings never split them; these would.
+        let cluster = server.app.cluster.clone();
+        cluster.pause_checker(CheckerName::Split, Duration::from_secs(3600), server.app.now());
         let options = FleetOptions { pd: vec![format!("http://{}", server.addr())], check_replicas: true, ..options };
         let mut nodes = Nodes::start(options);
         nodes.loaded().await;
         let site = Self { server, log, nodes, _folder: folder };
-        let cluster = site.server.app.cluster.clone();
         eventually("prepared", PATIENCE, || async { cluster.is_prepared().then_some(()) }).await;
         site
     }
@@ -338,6 +341,22 @@ async fn s8_a_cancel_half_way_brings_back_what_was_and_stops_the_moves() {
             "INFO store limit changed [store-id=2] [type=remove-peer] [rate-per-min=77]",
         ]
     );
+    assert!(report.passed(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_border_of_labels_splits_regions_when_the_split_checker_may_run() {
+    let mut site = Site::start(small(4, 20)).await;
+    assert_eq!(site.must("GET", "/pd/api/v1/checker/split", None).await["paused"], json!(true));
+    let said = site.must("POST", "/pd/api/v1/checker/split", Some(json!({ "delay": 0 }))).await;
+    assert_eq!(said, json!("Resume the checker successfully."));
+    // Keyspace 0 has a range of its own within the last region.
+    site.nodes.until("both borders", PATIENCE, |v| v.counters.splits == 2).await;
+    site.until_idle().await;
+    let (report, lines) = site.end().await;
+    assert_eq!(report.regions, 22);
+    let added: Vec<_> = lines.iter().filter(|l| l.message == "add operator").collect();
+    assert!(added.iter().all(|l| l.field("operator").unwrap().contains("labeler-split-region")), "{added:#?}");
     assert!(report.passed(), "{report}");
 }
 

@@ -332,7 +332,8 @@ impl App {
     }
 
     /// Begins to take a store out. `force`: its machine is gone, nothing is checked and nothing can be moved off it.
-    pub async fn offline_store(&self, id: StoreId, force: bool) -> Result<(), ApiError> {
+    /// `by`: who asked for it.
+    pub async fn offline_store(&self, id: StoreId, force: bool, by: meta::AskedBy) -> Result<(), ApiError> {
         self.require_bootstrapped()?;
         let evict_leader = self.cluster.stores().snapshot();
         let evict_leader = evict_leader.values().filter(|s| s.pause_leader_in > 0).map(|s| s.id()).collect();
@@ -343,6 +344,7 @@ impl App {
             tikv_up_check: !force,
             evict_leader,
         };
+        let command = Command::Asked { by, command: Box::new(command) };
         let Reply::Offline { changed, record, .. } = self.propose(command).await? else {
             return Err(ApiError::unexpected("OfflineStore"));
         };

@@ -451,6 +451,10 @@ pub fn command_to_wire(command: &Command) -> pdpb::RegionHeartbeatResponse {
             let keys = keys.iter().map(key_to_wire).collect();
             out.split_region = Some(pdpb::SplitRegion { policy: *policy, keys });
         }
+        CommandKind::SwitchWitness { peer, is_witness } => {
+            let switch = pdpb::SwitchWitness { peer_id: peer.0, is_witness: *is_witness };
+            out.switch_witnesses = Some(pdpb::BatchSwitchWitness { switch_witnesses: vec![switch] });
+        }
         CommandKind::Merge { target } => {
             out.merge = Some(pdpb::Merge { target: Some(region_meta_to_wire(&target.meta)) });
         }

@@ -3,7 +3,7 @@
 //!
 //! Owns: that reading. Must not know: who wrote the rows, what rules mean.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{GoDuration, TtlItems},
@@ -156,6 +156,52 @@ pub fn rule_group(json: &str) -> Result<RuleGroup, RowError> {
     Ok(RuleGroup { id: row.id, index: row.index, override_: row.override_ })
 }
 
+/// Who set a label rule, and when: kept in its row beside PD's fields, which no route of PD's shows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SetBy {
+    /// What calls itself so (header `X-Caller-ID` or `component`).
+    pub component: String,
+    /// Where from.
+    pub ip: String,
+    /// Unix milliseconds.
+    at_ms: i64,
+}
+
+/// Longest name of a component or an address that is kept: headers can be long.
+const MAX_NAME: usize = 128;
+
+impl SetBy {
+    /// Who asked `at` that time.
+    pub fn new(component: &str, ip: &str, at: Wall) -> Self {
+        let short = |text: &str| text.chars().take(MAX_NAME).collect();
+        Self { component: short(component), ip: short(ip), at_ms: at.unix_millis() }
+    }
+
+    /// When.
+    pub fn at(&self) -> Wall {
+        Wall(self.at_ms.saturating_mul(1_000_000))
+    }
+}
+
+/// Who set a label rule; `None` for those that came with the cluster.
+pub fn label_set_by(json: &str) -> Option<SetBy> {
+    #[derive(Deserialize)]
+    struct Row {
+        berth: SetBy,
+    }
+    read::<Row>("label rule", json).ok().map(|row| row.berth)
+}
+
+/// The row of a label rule without the labels that have ended by `now`; `None` when none is left.
+pub fn label_rule_left(json: &str, now: Wall) -> Result<Option<String>, RowError> {
+    let mut row: serde_json::Map<String, serde_json::Value> = read("label rule", json)?;
+    let known = label_rule(json)?;
+    let Some(serde_json::Value::Array(labels)) = row.get_mut("labels") else { return Ok(None) };
+    let mut holds = known.labels.iter().map(|label| label.expires.is_none_or(|end| now < end));
+    labels.retain(|_| holds.next().unwrap_or(true));
+    Ok((!labels.is_empty()).then(|| serde_json::Value::Object(row).to_string()))
+}
+
 /// A region label rule, with the end of each label worked out.
 pub fn label_rule(json: &str) -> Result<RegionLabelRule, RowError> {
     let row: LabelRow = read("label rule", json)?;
@@ -201,5 +247,24 @@ mod tests {
             r#"{"id":"a","labels":[{"key":"schedule","value":"deny"}],"data":[{"start_key":"","end_key":"62"}]}"#,
         );
         assert_eq!(rule.unwrap().labels[0].expires, None);
+    }
+
+    #[test]
+    fn ended_labels_are_taken_out_of_a_row() {
+        let row = r#"{"id":"a","index":2,"labels":[{"key":"schedule","value":"deny","ttl":"2s","start_at":"Sun Nov 22 12:54:16 UTC 2026"},{"key":"x","value":"y"}],"rule_type":"key-range","data":[{"start_key":"","end_key":"62"}],"berth":{"component":"tool","ip":"10.0.0.9","at_ms":7}}"#;
+        let end = Wall(1_795_352_058_000_000_000);
+        assert_eq!(label_rule_left(row, Wall(end.0 - 1)).unwrap().as_deref(), Some(row));
+        let left = label_rule_left(row, end).unwrap().unwrap();
+        assert_eq!(
+            left,
+            row.replace(
+                r#"{"key":"schedule","value":"deny","ttl":"2s","start_at":"Sun Nov 22 12:54:16 UTC 2026"},"#,
+                ""
+            )
+        );
+        assert_eq!(label_set_by(&left), Some(SetBy::new("tool", "10.0.0.9", Wall(7_000_000))));
+        assert_eq!(label_rule_left(&row.replace(r#",{"key":"x","value":"y"}"#, ""), end).unwrap(), None);
+        assert_eq!(SetBy::new(&"é".repeat(1000), "", end).component.chars().count(), MAX_NAME);
+        assert!(label_set_by(r#"{"id":"a","labels":[]}"#).is_none());
     }
 }

@@ -400,16 +400,21 @@ impl Meta {
         Err(MetaError::Busy)
     }
 
-    /// Has a first window of ids in hand. Done before nodes are heard: tools number the first stores and regions of a cluster
-    /// themselves, from 1 up, and ask for ids afterwards as if those were none; PD gives them the same numbers again.
+    /// Has ids in hand, for those who cannot wait for one. Done also before nodes are heard: tools number the first stores and
+    /// regions of a cluster themselves, from 1 up, and ask for ids afterwards as if those were none; PD gives them the same numbers
+    /// again.
     ///
     /// # Errors
     /// Those of [`Self::propose`].
     pub async fn fill_ids(&self) -> Result<(), MetaError> {
-        if self.shared.ids.is_empty() {
+        for _ in 0..MAX_ROUNDS {
+            if !self.shared.ids.is_empty() {
+                return Ok(());
+            }
+            self.shared.lift_ids();
             self.propose(Command::AllocIdWindow { size: ID_WINDOW }).await?;
         }
-        Ok(())
+        Err(MetaError::Busy)
     }
 
     /// A node uses ids up to `highest`. When that lies above all that was agreed to be taken, the sequence is lifted above it: an id in

@@ -31,9 +31,9 @@ pub use handle::Meta;
 pub use host::{Host, HostHandle};
 pub use ids::{ID_WINDOW, MAX_IDS_AT_ONCE};
 pub use machine::{
-    Barrier, Bootstrap, Change, Cluster, Command, ConfigChange, Drain, GC_WORKER, GcPoints, GlobalConfigChange,
-    GlobalConfigItem, LimitKind, MAX_COMMAND_BYTES, MAX_ROWS_A_COMMAND, Member, NamedRow, Refusal, Reply, RuleRow,
-    State, TtlItem, proto_text,
+    AskedBy, Barrier, Bootstrap, Change, Cluster, Command, ConfigChange, Drain, GC_WORKER, GcPoints,
+    GlobalConfigChange, GlobalConfigItem, LabelRows, LabelRuleReplacement, LimitKind, MAX_COMMAND_BYTES,
+    MAX_ROWS_A_COMMAND, Member, NamedRow, Refusal, Reply, RuleRow, RuleRows, State, TtlItem, proto_text,
 };
 pub use tso::{MAX_LOGICAL, Timestamp};
 

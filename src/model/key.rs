@@ -97,6 +97,24 @@ impl KeyRange {
         before_end(&self.start, &other.end) && before_end(&other.start, &self.end)
     }
 
+    /// The same keys in as few ranges as possible, in key order; empty ranges are left out.
+    pub fn joined(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
+        ranges.retain(|range| !range.is_empty());
+        ranges.sort_by(|a, b| a.start.cmp(&b.start));
+        let mut joined: Vec<KeyRange> = Vec::new();
+        for range in ranges {
+            match joined.last_mut() {
+                Some(last) if last.end.is_empty() || *range.start <= *last.end => {
+                    if cmp_ends(&range.end, &last.end) == Ordering::Greater {
+                        last.end = range.end;
+                    }
+                }
+                _ => joined.push(range),
+            }
+        }
+        joined
+    }
+
     /// Whether no key lies in the range (`start >= end`, with `end` not empty).
     pub fn is_empty(&self) -> bool {
         !before_end(&self.start, &self.end)
@@ -137,5 +155,19 @@ mod tests {
         assert!(range("a", "").overlaps(&range("z", "")));
         assert!(!range("a", "b").overlaps(&range("b", "c")));
         assert!(range("b", "b").is_empty() && !range("b", "").is_empty());
+    }
+
+    #[test]
+    fn ranges_that_touch_are_joined() {
+        let ranges = vec![
+            range("m", "p"),
+            range("c", "c"),
+            range("x", ""),
+            range("a", "f"),
+            range("f", "g"),
+            range("b", "d"),
+            range("y", "z"),
+        ];
+        assert_eq!(KeyRange::joined(ranges), [range("a", "g"), range("m", "p"), range("x", "")]);
     }
 }

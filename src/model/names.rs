@@ -17,6 +17,8 @@ pub mod desc {
     pub const ADMIN_REMOVE_PEER: &str = "admin-remove-peer";
     /// A person splits a region.
     pub const ADMIN_SPLIT_REGION: &str = "admin-split-region";
+    /// A person merges two regions.
+    pub const ADMIN_MERGE_REGION: &str = "admin-merge-region";
     /// A joint state that nobody leaves is left.
     pub const LEAVE_JOINT_STATE: &str = "leave-joint-state";
     /// A rule lacks a peer.
@@ -37,6 +39,16 @@ pub mod desc {
     pub const FIX_FOLLOWER_ROLE: &str = "fix-follower-role";
     /// A voter should be a learner.
     pub const FIX_DEMOTE_VOTER: &str = "fix-demote-voter";
+    /// A peer should be a witness.
+    pub const FIX_WITNESS_PEER: &str = "fix-witness-peer";
+    /// A witness should have data.
+    pub const FIX_NON_WITNESS_PEER: &str = "fix-non-witness-peer";
+    /// A voter is down, and a witness gets data in its place.
+    pub const PROMOTE_WITNESS_FOR_DOWN: &str = "promote-witness-for-down";
+    /// A peer is down, and a witness takes its place first, as it needs no data.
+    pub const FAST_REPLACE_RULE_DOWN_PEER: &str = "fast-replace-rule-down-peer";
+    /// The same for a witness on a store that is being emptied.
+    pub const FAST_REPLACE_RULE_OFFLINE_PEER: &str = "fast-replace-rule-offline-peer";
     /// A peer could be further away from the others.
     pub const MOVE_TO_BETTER_LOCATION: &str = "move-to-better-location";
     /// No rule wants this peer.
@@ -47,6 +59,26 @@ pub mod desc {
     pub const REMOVE_REPLACED_ORPHAN_PEER: &str = "remove-replaced-orphan-peer";
     /// No rule wants this peer, and it is down.
     pub const REMOVE_UNHEALTHY_ORPHAN_PEER: &str = "remove-unhealthy-orphan-peer";
+    /// Rules are off: there are fewer replicas than `max-replicas`.
+    pub const MAKE_UP_REPLICA: &str = "make-up-replica";
+    /// Rules are off: there are more.
+    pub const REMOVE_EXTRA_REPLICA: &str = "remove-extra-replica";
+    /// Rules are off: there are more, and this one is down.
+    pub const REMOVE_EXTRA_DOWN_REPLICA: &str = "remove-extra-down-replica";
+    /// Rules are off: there are more, and this one is on a store that is being emptied.
+    pub const REMOVE_EXTRA_OFFLINE_REPLICA: &str = "remove-extra-offline-replica";
+    /// Rules are off: a replica is down.
+    pub const REPLACE_DOWN_REPLICA: &str = "replace-down-replica";
+    /// Rules are off: a replica is on a store that is being emptied.
+    pub const REPLACE_OFFLINE_REPLICA: &str = "replace-offline-replica";
+    /// Rules are off: every peer votes.
+    pub const PROMOTE_LEARNER: &str = "promote-learner";
+    /// Two small regions become one; one operator for each.
+    pub const MERGE_REGION: &str = "merge-region";
+    /// A border of region labels lies inside.
+    pub const LABELER_SPLIT_REGION: &str = "labeler-split-region";
+    /// A border of placement rules lies inside.
+    pub const RULE_SPLIT_REGION: &str = "rule-split-region";
 }
 
 /// Keys of an operator's additional information.
@@ -55,6 +87,10 @@ pub mod info {
     pub const CANCEL_REASON: &str = "cancel-reason";
     /// The other region of a merge.
     pub const RELATED_MERGE_REGION: &str = "related merge region";
+    /// Where a region that is split began, in upper-case hex.
+    pub const REGION_START_KEY: &str = "region-start-key";
+    /// Where it ended.
+    pub const REGION_END_KEY: &str = "region-end-key";
 }
 
 /// Why operators are cancelled.

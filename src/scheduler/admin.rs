@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    checker::{merge::are_adjacent, parts},
     operator::{Builder, Kind, Operator},
     view::ClusterView,
 };
@@ -67,6 +68,13 @@ pub enum Request {
         /// Where.
         keys: Vec<Key>,
     },
+    /// `merge-region`
+    MergeRegion {
+        /// The region that goes.
+        source: RegionId,
+        /// The region that stays.
+        target: RegionId,
+    },
 }
 
 /// Why a request is refused: PD's texts.
@@ -86,11 +94,11 @@ pub enum AdminError {
     OperatorNotFound,
 }
 
-/// Checks a request and builds its operator.
+/// Checks a request and builds its operator, or the two of a merge.
 ///
 /// # Errors
 /// What stands against it, in PD's words and in the order in which PD looks.
-pub fn build(view: &ClusterView<'_>, request: &Request) -> Result<Operator, AdminError> {
+pub fn build(view: &ClusterView<'_>, request: &Request) -> Result<Vec<Operator>, AdminError> {
     let region = view.regions.get(request.region()).ok_or(AdminError::RegionNotFound(request.region()))?;
     build_for(view, &region, request)
 }
@@ -106,19 +114,20 @@ impl Request {
             | Request::AddLearner { region, .. }
             | Request::RemovePeer { region, .. }
             | Request::SplitRegion { region, .. } => *region,
+            Request::MergeRegion { source, .. } => *source,
         }
     }
 }
 
 /// The same for a region that was looked up.
-fn build_for(view: &ClusterView<'_>, region: &Region, request: &Request) -> Result<Operator, AdminError> {
+fn build_for(view: &ClusterView<'_>, region: &Region, request: &Request) -> Result<Vec<Operator>, AdminError> {
     let voter_at = |store: StoreId| region.meta.peer_on(store).filter(|p| p.role.votes());
     let built = match request {
         Request::TransferLeader { to, .. } => {
             voter_at(*to).ok_or_else(|| refused(format!("region has no voter in store {to}")))?;
             Operator::transfer_leader(*view, region, desc::ADMIN_TRANSFER_LEADER, *to, Kind::ADMIN)
         }
-        Request::TransferRegion { to, .. } => return transfer_region(view, region, to),
+        Request::TransferRegion { to, .. } => return transfer_region(view, region, to).map(|op| vec![op]),
         Request::TransferPeer { from, to, .. } => {
             let old = peer_at(region, *from)?;
             check_store(view, *to)?;
@@ -140,8 +149,12 @@ fn build_for(view: &ClusterView<'_>, region: &Region, request: &Request) -> Resu
         Request::SplitRegion { policy, keys, .. } => {
             Operator::split(*view, region, desc::ADMIN_SPLIT_REGION, *policy, keys.clone(), Kind::ADMIN)
         }
+        Request::MergeRegion { target, .. } => {
+            let target = view.regions.get(*target).ok_or(AdminError::RegionNotFound(*target))?;
+            return merge(view, region, &target);
+        }
     };
-    built.map_err(|e| refused(e.to_string()))
+    built.map(|op| vec![op]).map_err(|e| refused(e.to_string()))
 }
 
 fn refused(text: String) -> AdminError {
@@ -173,6 +186,21 @@ fn check_store(view: &ClusterView<'_>, store: StoreId) -> Result<(), AdminError>
         return Err(refused(format!("[PD:core:ErrStoreUnhealthy]store {store} is unhealthy")));
     }
     Ok(())
+}
+
+/// Merges a region into its neighbour. Both must be whole, so that no peer is lost on the way.
+fn merge(view: &ClusterView<'_>, source: &Region, target: &Region) -> Result<Vec<Operator>, AdminError> {
+    for region in [source, target] {
+        if !parts::is_healthy(region) || !parts::is_replicated(view, region) {
+            let text = format!("[PD:region:ErrRegionAbnormalPeer]region {} has abnormal peer", region.id());
+            return Err(refused(text));
+        }
+    }
+    if !are_adjacent(source.range(), target.range()) {
+        return Err(refused("[PD:region:ErrRegionNotAdjacent]two regions are not adjacent".to_owned()));
+    }
+    let built = Operator::merge(*view, source, target, desc::ADMIN_MERGE_REGION, Kind::ADMIN);
+    built.map(Vec::from).map_err(|e| refused(e.to_string()))
 }
 
 /// Moves a whole region to `to`. With placement rules on, every store needs a role, so that nobody leads against the rules.

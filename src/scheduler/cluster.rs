@@ -4,7 +4,9 @@
 //! clocks, `meta`: agreed changes are handed in (`put_store`, `set_settings`, `set_limits`). The ways in call it, the shell
 //! ticks it and carries out the effects that it returns.
 
+mod checks;
 mod hear;
+mod rules;
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +34,8 @@ use crate::{
     model::{Mono, NodeState, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats},
     store::{Applied, Liveness, RegionIndex, Stale, StoreInfo, StoreTable},
 };
+
+mod explain;
 
 /// Why a region heartbeat is refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -163,6 +167,7 @@ impl Cluster {
         let result = f(&view, &mut deciding, &mut out);
         for effect in &out {
             if let Effect::Tell(Event::OperatorEnded { op, .. }) = effect {
+                deciding.patrol.note_ended(op, now);
                 deciding.patrol.on_operator_ended(op.region);
             }
         }
@@ -171,8 +176,14 @@ impl Cluster {
 
     /// Puts new settings in force and wakes whatever waited for a change of them.
     pub fn set_settings(&self, settings: Settings, now: Now) -> Vec<Effect> {
-        self.settings.store(Arc::new(settings));
-        self.decide(now, |_, d, _| d.patrol.on_settings_changed()).1
+        let settings = Arc::new(settings);
+        let old = self.settings.swap(Arc::clone(&settings));
+        let changed = checks::changed_ranges(&old, &settings);
+        let told = |_: &ClusterView<'_>, d: &mut Deciding, _: &mut Vec<Effect>| {
+            d.patrol.on_settings_changed(now.mono);
+            d.patrol.suspect_ranges(changed);
+        };
+        self.decide(now, told).1
     }
 
     /// Takes an agreed store record in; a store that becomes Offline has its regions queued at once.
@@ -241,6 +252,7 @@ impl Cluster {
         let ((), out) = self.decide(now, |view, d, out| {
             if removed {
                 d.controller.on_region_gone(view, id, out);
+                d.patrol.on_region_gone(id);
             }
         });
         out
@@ -268,8 +280,8 @@ impl Cluster {
     /// Makes and starts an operator for a person.
     pub fn admin(&self, request: &Request, now: Now) -> Result<Vec<Effect>, AdminError> {
         let (result, out) = self.decide(now, |view, d, out| {
-            let operator = admin::build(view, request)?;
-            d.controller.add(view, vec![operator], out).map_err(|_| AdminError::NotAdded)
+            let operators = admin::build(view, request)?;
+            d.controller.add(view, operators, out).map_err(|_| AdminError::NotAdded)
         });
         if result.is_err() {
             // The refusal's own events (`operator canceled`) are told with the next tick.

@@ -7,6 +7,7 @@
 
 mod admission;
 mod dispatch;
+pub mod journal;
 mod records;
 mod waiting;
 
@@ -16,6 +17,7 @@ use std::{
     sync::Arc,
 };
 
+use journal::{Journal, Journals};
 use records::Records;
 use waiting::Waiting;
 
@@ -38,6 +40,8 @@ pub struct Controller {
     limits: Limits,
     waiting: Waiting,
     records: Records,
+    /// What running operators went through so far.
+    journals: Journals,
     /// When each running operator is looked at again without a heartbeat. An entry whose operator has ended is dropped when its
     /// time comes.
     pushes: BinaryHeap<Reverse<(Mono, RegionId, OperatorId)>>,
@@ -181,7 +185,7 @@ impl Controller {
 
     /// An operator by its id: running, or one of the last that ended.
     pub fn by_id(&self, id: OperatorId) -> Option<Arc<Operator>> {
-        self.records.by_id(id).or_else(|| self.running.values().find(|op| op.id == id).cloned())
+        self.history_by_id(id).map(|past| past.op)
     }
 
     /// How many running operators count under `kind` (see [`Kind::counted_as`]).
@@ -194,6 +198,14 @@ impl Controller {
         match admission::limit_value(view, limit) {
             Some((kind, most)) => self.count(kind) < most,
             None => self.waiting.has_room(),
+        }
+    }
+
+    /// How many operators count against `limit`, and how many may.
+    pub fn under_limit(&self, view: &ClusterView<'_>, limit: ScheduleLimit) -> (u64, u64) {
+        match admission::limit_value(view, limit) {
+            Some((kind, most)) => (self.count(kind), most),
+            None => (self.waiting.iter().count() as u64, view.settings.schedule.scheduler_max_waiting_operator),
         }
     }
 
@@ -268,12 +280,18 @@ impl Controller {
         }
     }
 
+    /// Takes the journal of an operator that ran out of the running ones; a refused one has none.
+    fn running_journal(&mut self, op: &Operator) -> Option<Journal> {
+        if op.started.is_some() { self.journals.remove(&op.region) } else { None }
+    }
+
     /// Tells that an operator has ended and records it.
     fn bury(&mut self, op: Operator, now: Now, out: &mut Vec<Effect>) {
         let takes = op.runs_for(now);
         let op = Arc::new(op);
         out.push(Effect::Tell(Event::OperatorEnded { op: op.clone(), takes }));
-        self.records.push(op, now);
+        let journal = self.running_journal(&op);
+        self.records.push(op, journal, now);
     }
 }
 

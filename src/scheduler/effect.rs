@@ -6,7 +6,7 @@ use super::{
     operator::{Operator, StepError},
     outcome::Reason,
 };
-use crate::model::{Epoch, Key, Peer, Region, RegionId, StoreId};
+use crate::model::{Epoch, Key, Peer, PeerId, Region, RegionId, StoreId};
 
 /// A change that a command asks a leader for. Mirrors the fields of `pdpb.RegionHeartbeatResponse`.
 #[derive(Clone, PartialEq, Debug)]
@@ -34,6 +34,13 @@ pub enum CommandKind {
         policy: i32,
         /// Where, for "use keys".
         keys: Vec<Key>,
+    },
+    /// Make a peer a witness, or one with data.
+    SwitchWitness {
+        /// Which.
+        peer: PeerId,
+        /// What it shall be.
+        is_witness: bool,
     },
     /// Merge into `target`.
     Merge {

@@ -4,6 +4,7 @@
 //! how limits are counted ([`Budget`] tells).
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     hash::{Hash, Hasher},
 };
@@ -116,6 +117,47 @@ pub trait Budget {
     fn next_token(&self, store: StoreId, kind: LimitKind, now: Now) -> Option<Mono>;
     /// What running operators will change on a store.
     fn influence_on(&self, store: StoreId) -> StoreInfluence;
+    /// Hears of each choice of a store, for whoever keeps or explains it.
+    fn note(&self, _view: &ClusterView<'_>, _wanted: &Wanted<'_>, _choice: &Choice) {}
+}
+
+/// How a store was chosen, or why none was.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Choice {
+    /// The store.
+    pub chosen: Option<StoreId>,
+    /// Stores that could take the peer now, with their region scores, best first; the first [`SCORES_KEPT`].
+    pub scores: Vec<(StoreId, f64)>,
+    /// Filter name to the stores that it refused.
+    pub refused: BTreeMap<&'static str, Vec<StoreId>>,
+    /// Whether a store was left after the filters for what lasts.
+    pub is_temporary: bool,
+}
+
+/// How many of the stores that could have been chosen a [`Choice`] keeps.
+pub const SCORES_KEPT: usize = 5;
+
+impl Choice {
+    fn into_result(self) -> Result<StoreId, Reason> {
+        match self.chosen {
+            Some(store) => Ok(store),
+            None if self.is_temporary => Err(Reason::TargetBusy { refused: self.refused }),
+            None => Err(Reason::NoTarget { refused: self.refused }),
+        }
+    }
+}
+
+/// How one store was judged for a peer, by every filter.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Candidate {
+    /// The store.
+    pub store: StoreId,
+    /// All filters that refuse it; none: it could take the peer.
+    pub refused: Vec<Refusal>,
+    /// How far it lies from the other peers (more is better).
+    pub apart: f64,
+    /// Its region score with what is under way (less is better).
+    pub score: f64,
 }
 
 impl Budget for Controller {
@@ -137,6 +179,101 @@ impl Budget for Controller {
 
     fn influence_on(&self, store: StoreId) -> StoreInfluence {
         self.influence().get(&store).copied().unwrap_or_default()
+    }
+}
+
+/// A budget seen with some things set aside, which remembers the choices that were made with it.
+pub struct Lens<'a> {
+    base: &'a dyn Budget,
+    /// What the replica limit says, whatever it really says.
+    replica_room: Option<bool>,
+    /// Whether regions count as idle although their operator runs.
+    as_idle: bool,
+    /// Whether every store's verdict under every filter is kept, for explanations.
+    in_full: bool,
+    choices: RefCell<Vec<Choice>>,
+    judged: RefCell<Vec<Vec<Candidate>>>,
+}
+
+impl std::fmt::Debug for Lens<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lens").field("replica_room", &self.replica_room).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Lens<'a> {
+    /// The budget as it is.
+    pub fn new(base: &'a dyn Budget) -> Self {
+        Self {
+            base,
+            replica_room: None,
+            as_idle: false,
+            in_full: false,
+            choices: RefCell::default(),
+            judged: RefCell::default(),
+        }
+    }
+
+    /// As if the replica limit had (or had not) room.
+    #[must_use]
+    pub fn with_replica_room(self, room: bool) -> Self {
+        Self { replica_room: Some(room), ..self }
+    }
+
+    /// As if no operator ran.
+    #[must_use]
+    pub fn as_idle(self) -> Self {
+        Self { as_idle: true, ..self }
+    }
+
+    /// Keeps what every filter says of every store.
+    #[must_use]
+    pub fn in_full(self) -> Self {
+        Self { in_full: true, ..self }
+    }
+
+    /// The choices that were made, in order.
+    pub fn into_choices(self) -> Vec<Choice> {
+        self.choices.into_inner()
+    }
+
+    /// The choices that were made and, for each, every store under every filter.
+    pub fn into_judged(self) -> Vec<(Choice, Vec<Candidate>)> {
+        self.choices.into_inner().into_iter().zip(self.judged.into_inner()).collect()
+    }
+}
+
+impl Budget for Lens<'_> {
+    fn is_running(&self, region: RegionId) -> bool {
+        !self.as_idle && self.base.is_running(region)
+    }
+
+    fn has_room(&self, view: &ClusterView<'_>, limit: ScheduleLimit) -> bool {
+        match self.replica_room {
+            Some(room) if limit == ScheduleLimit::Replica => room,
+            _ => self.base.has_room(view, limit),
+        }
+    }
+
+    fn has_tokens(&self, store: StoreId, kind: LimitKind, now: Now) -> bool {
+        self.base.has_tokens(store, kind, now)
+    }
+
+    fn next_token(&self, store: StoreId, kind: LimitKind, now: Now) -> Option<Mono> {
+        self.base.next_token(store, kind, now)
+    }
+
+    fn influence_on(&self, store: StoreId) -> StoreInfluence {
+        self.base.influence_on(store)
+    }
+
+    fn note(&self, view: &ClusterView<'_>, wanted: &Wanted<'_>, choice: &Choice) {
+        if self.in_full {
+            self.judged.borrow_mut().push(candidates(view, self.base, wanted));
+        } else if choice.chosen.is_none() {
+            return; // a refusal carries its own reason
+        }
+        self.choices.borrow_mut().push(choice.clone());
     }
 }
 
@@ -189,13 +326,19 @@ const DISCONNECTED_AFTER: std::time::Duration = std::time::Duration::from_secs(2
 /// running operators will bring to a store into its score, so that a thousand regions drained at once spread over all targets;
 /// equal scores are settled by the number of regions, then by a hash of region and store.
 pub fn choose_target(view: &ClusterView<'_>, budget: &dyn Budget, wanted: &Wanted<'_>) -> Result<StoreId, Reason> {
-    let mut refused: BTreeMap<&'static str, Vec<StoreId>> = BTreeMap::new();
-    let mut refuse = |why: Refusal, store: &StoreInfo| refused.entry(why.name()).or_default().push(store.id());
-    let mut best: Vec<&StoreInfo> = Vec::new();
+    let choice = choose(view, budget, wanted);
+    budget.note(view, wanted, &choice);
+    choice.into_result()
+}
+
+fn choose(view: &ClusterView<'_>, budget: &dyn Budget, wanted: &Wanted<'_>) -> Choice {
+    let mut choice = Choice::default();
+    let mut best: Vec<Judged<'_>> = Vec::new();
     let mut best_apart = f64::NEG_INFINITY;
     for store in view.stores.values().map(AsRef::as_ref) {
-        if let Some(why) = lasting_refusal(view, wanted, store) {
-            refuse(why, store);
+        let judged = Judged { view, budget, wanted, store };
+        if let Some(why) = judged.first_refusal(LASTING) {
+            choice.refused.entry(why.name()).or_default().push(store.id());
             continue;
         }
         let apart = wanted.distinct(store);
@@ -204,24 +347,31 @@ pub fn choose_target(view: &ClusterView<'_>, budget: &dyn Budget, wanted: &Wante
             best.clear();
         }
         if apart >= best_apart {
-            best.push(store);
+            best.push(judged);
         }
     }
-    if best.is_empty() {
-        return Err(Reason::NoTarget { refused });
-    }
-    let mut chosen: Option<((f64, i64, u64), StoreId)> = None;
-    for store in best {
-        if let Some(why) = passing_refusal(view, budget, wanted.region, store) {
-            refuse(why, store);
-            continue;
-        }
-        let rank = rank(view, budget, wanted.region, store);
-        if chosen.as_ref().is_none_or(|(least, _)| less(rank, *least)) {
-            chosen = Some((rank, store.id()));
+    choice.is_temporary = !best.is_empty();
+    let mut ranked: Vec<(Rank, StoreId)> = Vec::with_capacity(best.len());
+    for judged in best {
+        match judged.first_refusal(PASSING) {
+            Some(why) => choice.refused.entry(why.name()).or_default().push(judged.store.id()),
+            None => ranked.push((judged.rank(), judged.store.id())),
         }
     }
-    chosen.map(|(_, store)| store).ok_or(Reason::TargetBusy { refused })
+    ranked.sort_by(|(a, _), (b, _)| compare(*a, *b));
+    choice.chosen = ranked.first().map(|(_, store)| *store);
+    choice.scores = ranked.iter().take(SCORES_KEPT).map(|(rank, store)| (*store, rank.0)).collect();
+    choice
+}
+
+/// Every store under every filter, for explanations: the same filters as [`choose_target`], all of them.
+pub fn candidates(view: &ClusterView<'_>, budget: &dyn Budget, wanted: &Wanted<'_>) -> Vec<Candidate> {
+    let judge = |store| {
+        let judged = Judged { view, budget, wanted, store };
+        let refused = LASTING.iter().chain(PASSING).filter_map(|filter| filter(&judged)).collect();
+        Candidate { store: store.id(), refused, apart: wanted.distinct(store), score: judged.rank().0 }
+    };
+    view.stores.values().map(AsRef::as_ref).map(judge).collect()
 }
 
 /// Whether the leadership of a region may move to this store now.
@@ -264,46 +414,93 @@ fn state_refusal(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Refusal> {
     }
 }
 
-fn lasting_refusal(view: &ClusterView<'_>, wanted: &Wanted<'_>, store: &StoreInfo) -> Option<Refusal> {
-    if wanted.region.meta.peer_on(store.id()).is_some() {
-        return Some(Refusal::Excluded);
-    }
-    if let Some(why) = state_refusal(view, store) {
-        return Some(why);
-    }
-    if !labels::matches(&store.record, wanted.constraints) {
-        return Some(Refusal::LabelConstraint);
-    }
-    if SPECIAL_USE.1.contains(&store.record.label(SPECIAL_USE.0)) {
-        return Some(Refusal::SpecialUse);
-    }
-    if is_low_on_space(view, store) {
-        return Some(Refusal::StorageThreshold);
-    }
-    let beside = wanted.beside.iter().map(|s| &*s.record);
-    if !labels::isolated_at(beside, &store.record, wanted.location_labels, wanted.isolation_level) {
-        return Some(Refusal::Isolation);
-    }
-    let better = wanted.better_than.is_none_or(|old| wanted.distinct(store) > wanted.distinct(old));
-    (!better).then_some(Refusal::Distinct)
+/// Why a store takes no peer of a rule with these constraints, whatever the region and however much it holds.
+pub fn standing_refusal(view: &ClusterView<'_>, constraints: &[LabelConstraint], store: &StoreInfo) -> Option<Refusal> {
+    state_refusal(view, store)
+        .or_else(|| (!labels::matches(&store.record, constraints)).then_some(Refusal::LabelConstraint))
+        .or_else(|| SPECIAL_USE.1.contains(&store.record.label(SPECIAL_USE.0)).then_some(Refusal::SpecialUse))
 }
 
-fn passing_refusal(view: &ClusterView<'_>, budget: &dyn Budget, region: &Region, store: &StoreInfo) -> Option<Refusal> {
-    if is_disconnected(view, store) {
-        return Some(Refusal::Disconnected);
+/// One store, looked at for one wish.
+struct Judged<'a> {
+    view: &'a ClusterView<'a>,
+    budget: &'a dyn Budget,
+    wanted: &'a Wanted<'a>,
+    store: &'a StoreInfo,
+}
+
+/// A filter: why it refuses the store, if it does.
+type Filter = fn(&Judged<'_>) -> Option<Refusal>;
+
+/// What lasts, in the order in which a store is told its first refusal.
+const LASTING: &[Filter] = &[
+    |j| j.wanted.region.meta.peer_on(j.store.id()).map(|_| Refusal::Excluded),
+    |j| state_refusal(j.view, j.store),
+    |j| refuse(Refusal::LabelConstraint, !labels::matches(&j.store.record, j.wanted.constraints)),
+    |j| refuse(Refusal::SpecialUse, SPECIAL_USE.1.contains(&j.store.record.label(SPECIAL_USE.0))),
+    |j| refuse(Refusal::StorageThreshold, is_low_on_space(j.view, j.store)),
+    |j| refuse(Refusal::Isolation, !j.is_isolated()),
+    |j| refuse(Refusal::Distinct, !j.is_better()),
+];
+
+/// What passes.
+const PASSING: &[Filter] = &[
+    |j| refuse(Refusal::Disconnected, is_disconnected(j.view, j.store)),
+    |j| refuse(Refusal::Busy, j.store.stats.is_busy),
+    |j| refuse(Refusal::ExceedAddLimit, j.lacks_tokens()),
+    |j| refuse(Refusal::TooManySnapshots, has_many_snapshots(j.view, j.store)),
+    |j| refuse(Refusal::TooManyPendingPeers, has_many_pending(j.view, j.store)),
+];
+
+fn refuse(why: Refusal, is_so: bool) -> Option<Refusal> {
+    is_so.then_some(why)
+}
+
+impl Judged<'_> {
+    fn first_refusal(&self, filters: &[Filter]) -> Option<Refusal> {
+        filters.iter().find_map(|filter| filter(self))
     }
-    if store.stats.is_busy {
-        return Some(Refusal::Busy);
+
+    fn is_isolated(&self) -> bool {
+        let beside = self.wanted.beside.iter().map(|s| &*s.record);
+        labels::isolated_at(beside, &self.store.record, self.wanted.location_labels, self.wanted.isolation_level)
     }
-    if needs_tokens(region) && !budget.has_tokens(store.id(), LimitKind::AddPeer, view.now) {
-        return Some(Refusal::ExceedAddLimit);
+
+    fn is_better(&self) -> bool {
+        self.wanted.better_than.is_none_or(|old| self.wanted.distinct(self.store) > self.wanted.distinct(old))
     }
-    if has_many_snapshots(view, store) {
-        return Some(Refusal::TooManySnapshots);
+
+    fn lacks_tokens(&self) -> bool {
+        needs_tokens(self.wanted.region) && !self.budget.has_tokens(self.store.id(), LimitKind::AddPeer, self.view.now)
     }
-    let most = view.settings.schedule.max_pending_peer_count;
-    let lagging = most > 0 && view.regions.summary(store.id()).pending_count > most;
-    lagging.then_some(Refusal::TooManyPendingPeers)
+
+    fn rank(&self) -> Rank {
+        rank(self.view, self.budget, self.wanted.region, self.store)
+    }
+}
+
+/// What the filters see of a store whatever the region and whatever the tokens: when it changes, regions for which the store was
+/// refused are worth another look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// What lasts: state, and whether space is short.
+    pub lasting: (Option<Refusal>, bool),
+    /// What passes: for peers, and for leaders.
+    pub passing: ([bool; 4], Option<Refusal>),
+}
+
+/// See [`Standing`].
+pub fn standing(view: &ClusterView<'_>, store: &StoreInfo) -> Standing {
+    let passing = [
+        is_disconnected(view, store),
+        store.stats.is_busy,
+        has_many_snapshots(view, store),
+        has_many_pending(view, store),
+    ];
+    Standing {
+        lasting: (state_refusal(view, store), is_low_on_space(view, store)),
+        passing: (passing, leader_refusal(view, store)),
+    }
 }
 
 /// Whether moving a peer of the region costs tokens: an empty region moves for nothing, an unknown size is not "empty".
@@ -325,8 +522,15 @@ fn has_many_snapshots(view: &ClusterView<'_>, store: &StoreInfo) -> bool {
     u64::from(store.stats.sending_snap_count) > most || u64::from(store.stats.receiving_snap_count) > most
 }
 
+fn has_many_pending(view: &ClusterView<'_>, store: &StoreInfo) -> bool {
+    let most = view.settings.schedule.max_pending_peer_count;
+    most > 0 && view.regions.summary(store.id()).pending_count > most
+}
+
 /// Lower is better: score with what is under way, regions with what is under way, then chance that is the same each time.
-fn rank(view: &ClusterView<'_>, budget: &dyn Budget, region: &Region, store: &StoreInfo) -> (f64, i64, u64) {
+type Rank = (f64, i64, u64);
+
+fn rank(view: &ClusterView<'_>, budget: &dyn Budget, region: &Region, store: &StoreInfo) -> Rank {
     let coming = budget.influence_on(store.id());
     let count = i64::try_from(view.regions.summary(store.id()).region_count).unwrap_or(i64::MAX);
     let mut hasher = std::hash::DefaultHasher::new();
@@ -334,6 +538,6 @@ fn rank(view: &ClusterView<'_>, budget: &dyn Budget, region: &Region, store: &St
     (score_of(view, store, coming.region_size), count.saturating_add(coming.region_count), hasher.finish())
 }
 
-fn less(a: (f64, i64, u64), b: (f64, i64, u64)) -> bool {
-    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)).is_lt()
+fn compare(a: Rank, b: Rank) -> std::cmp::Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
 }

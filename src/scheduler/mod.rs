@@ -10,6 +10,7 @@ pub mod checker;
 pub mod cluster;
 pub mod controller;
 pub mod effect;
+pub mod explain;
 pub mod filter;
 pub mod life;
 pub mod limit;

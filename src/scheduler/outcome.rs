@@ -44,6 +44,31 @@ pub enum ScheduleLimit {
     Waiting,
 }
 
+impl LimitKind {
+    /// PD's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            LimitKind::AddPeer => "add-peer",
+            LimitKind::RemovePeer => "remove-peer",
+            LimitKind::SendSnapshot => "send-snapshot",
+        }
+    }
+}
+
+impl ScheduleLimit {
+    /// The configuration key.
+    pub fn key(self) -> &'static str {
+        match self {
+            ScheduleLimit::Replica => "replica-schedule-limit",
+            ScheduleLimit::Region => "region-schedule-limit",
+            ScheduleLimit::Leader => "leader-schedule-limit",
+            ScheduleLimit::Merge => "merge-schedule-limit",
+            ScheduleLimit::HotRegion => "hot-region-schedule-limit",
+            ScheduleLimit::Waiting => "scheduler-max-waiting-operator",
+        }
+    }
+}
+
 /// Why a region is not being mended now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reason {
@@ -102,34 +127,56 @@ pub enum Wake {
     Tokens,
     /// A running operator ends.
     OperatorEnd,
-    /// A store's record or report changes, or it comes and goes.
+    /// A store's record changes, it comes or goes, or what its filters see that lasts: state, space.
     Store,
+    /// What passes changes on a store: busy, silent for a moment, snapshots under way, peers that lag.
+    Load,
     /// Configuration, placement rules or region labels change.
     Settings,
     /// A label expires.
     Expiry,
-    /// The region's leader reports a change.
+    /// The region's leader reports. (A report that shows a change ends any wait.)
     Heartbeat,
     /// The next tick will do.
     Tick,
+}
+
+impl Wake {
+    /// Its name, for explanations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Wake::Tokens => "tokens",
+            Wake::OperatorEnd => "operator-end",
+            Wake::Store => "store",
+            Wake::Load => "store-load",
+            Wake::Settings => "settings",
+            Wake::Expiry => "expiry",
+            Wake::Heartbeat => "heartbeat",
+            Wake::Tick => "tick",
+        }
+    }
 }
 
 impl Reason {
     /// The events that can end this refusal.
     pub fn wakes(&self) -> &'static [Wake] {
         match self {
-            Reason::Halted | Reason::SwitchedOff(_) | Reason::CheckerPaused(_) => &[Wake::Settings],
+            Reason::Halted | Reason::SwitchedOff(_) => &[Wake::Settings],
+            Reason::CheckerPaused(_) => &[Wake::Settings, Wake::Expiry],
             Reason::NotPrepared => &[Wake::Heartbeat, Wake::Tick],
             Reason::OperatorRunning(_) => &[Wake::OperatorEnd],
-            Reason::StoreLimit { .. } => &[Wake::Tokens],
+            // A limit that a person raises is a change of the store.
+            Reason::StoreLimit { .. } => &[Wake::Tokens, Wake::Store],
             Reason::ScheduleLimit(_) => &[Wake::OperatorEnd, Wake::Settings],
             Reason::NoTarget { .. } => &[Wake::Store, Wake::Settings],
-            Reason::TargetBusy { .. } => &[Wake::Tokens, Wake::Store],
-            Reason::NoLeaderTarget => &[Wake::Heartbeat, Wake::Store],
+            Reason::TargetBusy { .. } => &[Wake::Tokens, Wake::Store, Wake::Load],
+            Reason::NoLeaderTarget => &[Wake::Heartbeat, Wake::Store, Wake::Load],
             Reason::NoLeader | Reason::PendingPeer(_) => &[Wake::Heartbeat],
             Reason::Denied { .. } => &[Wake::Settings, Wake::Expiry],
             Reason::NoId => &[Wake::Tick],
-            Reason::Build(_) | Reason::NoRule => &[Wake::Heartbeat, Wake::Settings],
+            // A builder refuses for the stores' sake too ("no valid leader").
+            Reason::Build(_) => &[Wake::Heartbeat, Wake::Store, Wake::Load, Wake::Settings],
+            Reason::NoRule => &[Wake::Settings],
         }
     }
 
@@ -157,11 +204,11 @@ impl Reason {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// One of each reason. A new one makes the match in [`Reason::name`] fail to compile; this list then fails the count below.
-    fn all() -> Vec<Reason> {
+    pub(in crate::scheduler) fn all() -> Vec<Reason> {
         vec![
             Reason::Halted,
             Reason::NotPrepared,

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{BerthConfig, ReplicationConfig, ScheduleConfig},
     model::{
-        DownPeer, Epoch, KeyRange, Mono, Now, Peer, PeerId, Region, RegionId, RegionMeta, Role, Rule, StoreId,
+        DownPeer, Epoch, Key, KeyRange, Mono, Now, Peer, PeerId, Region, RegionId, RegionMeta, Role, Rule, StoreId,
         StoreLabel, StoreLimits, StoreRecord, StoreState, StoreStats, Wall,
     },
     store::{RegionIndex, StoreTable},
@@ -73,6 +73,7 @@ impl World {
             rules: Arc::new(RuleSet::new(vec![Arc::new(rule)], vec![]).unwrap()),
             labels: Arc::new(LabelIndex::default()),
             version: "8.5.0".parse().unwrap(),
+            table_keys: true,
         };
         let mut world = Self {
             regions: RegionIndex::default(),
@@ -125,13 +126,13 @@ impl World {
         let mut schedule = ScheduleConfig::clone(&self.settings.schedule);
         change(&mut schedule);
         self.settings.schedule = Arc::new(schedule);
-        self.patrol.on_settings_changed();
+        self.patrol.on_settings_changed(self.now.mono);
     }
 
     pub(super) fn set_rules(&mut self, rules: Vec<Rule>) {
         let rules = rules.into_iter().map(Arc::new).collect();
         self.settings.rules = Arc::new(RuleSet::new(rules, vec![]).unwrap());
-        self.patrol.on_settings_changed();
+        self.patrol.on_settings_changed(self.now.mono);
     }
 
     pub(super) fn set_limits(&mut self, store: u64, add_peer: f64, remove_peer: f64) {
@@ -164,8 +165,11 @@ impl World {
         let applied = self.regions.apply(region).unwrap();
         let mut out = Vec::new();
         self.with_view(|view, controller, patrol, out| {
+            for gone in &applied.removed {
+                controller.on_region_gone(view, gone.id(), out);
+            }
             controller.on_heartbeat(view, &applied.region, out);
-            patrol.on_region_changed(&applied.region);
+            patrol.on_region_reported(&applied);
         })
         .into_iter()
         .for_each(|e| out.push(e));
@@ -220,10 +224,8 @@ impl World {
         }
         let due = self.under_way.split_off(&(self.now.mono, u64::MAX));
         for command in std::mem::replace(&mut self.under_way, due).into_values() {
-            if let Some(region) = self.regions.get(command.region)
-                && let Some(changed) = carry_out(&region, &command)
-            {
-                self.report(changed);
+            if let Some(region) = self.regions.get(command.region) {
+                carry_out(&region, &command).into_iter().for_each(|changed| _ = self.report(changed));
             }
         }
         let before = self.added.len();
@@ -244,8 +246,8 @@ impl World {
     pub(super) fn finish_commands(&mut self) {
         while let Some(((at, _), command)) = self.under_way.pop_first() {
             self.now = Now { mono: self.now.mono.max(at), ..self.now };
-            if let Some(changed) = self.regions.get(command.region).and_then(|r| carry_out(&r, &command)) {
-                self.report(changed);
+            if let Some(region) = self.regions.get(command.region) {
+                carry_out(&region, &command).into_iter().for_each(|changed| _ = self.report(changed));
             }
         }
     }
@@ -258,17 +260,21 @@ impl World {
                     self.under_way.insert((self.now.mono.plus(self.node_takes), self.sent), command.clone());
                 }
                 Effect::Tell(Event::OperatorAdded { op }) => self.added.push((self.now.mono, op.clone())),
-                Effect::Tell(Event::OperatorEnded { op, .. }) => self.patrol.on_operator_ended(op.region),
+                Effect::Tell(Event::OperatorEnded { op, .. }) => {
+                    self.patrol.note_ended(op, self.now);
+                    self.patrol.on_operator_ended(op.region);
+                }
                 Effect::Tell(_) | Effect::CacheRegion(_) | Effect::ForgetRegion(_) => {}
             }
         }
     }
 }
 
-/// The region after its leader has done as told; `None` when the command is out of date.
-fn carry_out(region: &Region, command: &Command) -> Option<Region> {
+/// What is reported after a leader has done as told: the region, after a split all its parts, after a merge the one that stays;
+/// nothing when the command is out of date.
+fn carry_out(region: &Region, command: &Command) -> Vec<Region> {
     if region.epoch() != command.epoch {
-        return None;
+        return Vec::new();
     }
     let mut next = region.clone();
     match &command.kind {
@@ -276,42 +282,84 @@ fn carry_out(region: &Region, command: &Command) -> Option<Region> {
             next.leader = Some(to.id);
             next.term += 1;
         }
-        CommandKind::ChangePeerV2 { changes } => {
-            let meta = Arc::make_mut(&mut next.meta);
-            let joint = changes.len() > 1;
-            if changes.is_empty() {
-                for peer in &mut meta.peers {
-                    meta.epoch.conf_ver += u64::from(peer.role.in_joint_state());
-                    peer.role = match peer.role {
-                        Role::IncomingVoter => Role::Voter,
-                        Role::DemotingVoter => Role::Learner,
-                        role => role,
-                    };
-                }
-            }
-            for (change, peer) in changes {
-                meta.epoch.conf_ver += 1;
-                let role = match (change, joint) {
-                    (PeerChange::RemoveNode, _) => {
-                        meta.peers.retain(|p| p.id != peer.id);
-                        continue;
-                    }
-                    (PeerChange::AddNode, true) => Role::IncomingVoter,
-                    (PeerChange::AddNode, false) => Role::Voter,
-                    (PeerChange::AddLearnerNode, true) => Role::DemotingVoter,
-                    (PeerChange::AddLearnerNode, false) => Role::Learner,
-                };
-                match meta.peers.iter_mut().find(|p| p.id == peer.id) {
-                    Some(known) => known.role = role,
-                    None => meta.peers.push(Peer { role, ..*peer }),
-                }
-            }
+        CommandKind::ChangePeerV2 { changes } => change_peers(Arc::make_mut(&mut next.meta), changes),
+        CommandKind::ChangePeer { change, peer } => {
+            change_peers(Arc::make_mut(&mut next.meta), &[(*change, *peer)]);
         }
-        _ => return None,
+        CommandKind::SwitchWitness { peer, is_witness } => {
+            let meta = Arc::make_mut(&mut next.meta);
+            meta.epoch.conf_ver += 1;
+            meta.peers.iter_mut().filter(|p| p.id == *peer).for_each(|p| p.is_witness = *is_witness);
+        }
+        CommandKind::Split { keys, .. } => return split(region, keys),
+        CommandKind::Merge { target } => return vec![merge(region, target)],
     }
     let still_there = |id: PeerId| next.meta.peer(id).is_some();
     next.down = region.down.iter().copied().filter(|d| still_there(d.peer)).collect();
-    Some(next)
+    vec![next]
+}
+
+fn change_peers(meta: &mut RegionMeta, changes: &[(PeerChange, Peer)]) {
+    let joint = changes.len() > 1;
+    if changes.is_empty() {
+        for peer in &mut meta.peers {
+            meta.epoch.conf_ver += u64::from(peer.role.in_joint_state());
+            peer.role = match peer.role {
+                Role::IncomingVoter => Role::Voter,
+                Role::DemotingVoter => Role::Learner,
+                role => role,
+            };
+        }
+    }
+    for (change, peer) in changes {
+        meta.epoch.conf_ver += 1;
+        let role = match (change, joint) {
+            (PeerChange::RemoveNode, _) => {
+                meta.peers.retain(|p| p.id != peer.id);
+                continue;
+            }
+            (PeerChange::AddNode, true) => Role::IncomingVoter,
+            (PeerChange::AddNode, false) => Role::Voter,
+            (PeerChange::AddLearnerNode, true) => Role::DemotingVoter,
+            (PeerChange::AddLearnerNode, false) => Role::Learner,
+        };
+        match meta.peers.iter_mut().find(|p| p.id == peer.id) {
+            Some(known) => known.role = role,
+            None => meta.peers.push(Peer { role, ..*peer }),
+        }
+    }
+}
+
+/// The region keeps its last part; the others get ids made of its own.
+fn split(region: &Region, keys: &[Key]) -> Vec<Region> {
+    let version = region.epoch().version + keys.len() as u64;
+    let ends = keys.iter().chain([&region.range().end]);
+    let starts = [&region.range().start].into_iter().chain(keys);
+    let parts = starts.zip(ends).enumerate().map(|(at, (start, end))| {
+        let mut part = region.clone();
+        let meta = Arc::make_mut(&mut part.meta);
+        meta.range = KeyRange { start: start.clone(), end: end.clone() };
+        meta.epoch.version = version;
+        if at < keys.len() {
+            let own = |id: u64| id * 1000 + at as u64;
+            meta.id = RegionId(own(meta.id.0));
+            meta.peers.iter_mut().for_each(|p| p.id = PeerId(own(p.id.0)));
+            part.leader = part.leader.map(|p| PeerId(own(p.0)));
+        }
+        part
+    });
+    parts.collect()
+}
+
+fn merge(source: &Region, target: &Region) -> Region {
+    let mut next = target.clone();
+    let meta = Arc::make_mut(&mut next.meta);
+    let (a, b) = (source.range(), target.range());
+    let (first, last) = if a.start < b.start { (a, b) } else { (b, a) };
+    meta.range = KeyRange { start: first.start.clone(), end: last.end.clone() };
+    meta.epoch.version = source.epoch().version.max(target.epoch().version) + 1;
+    next.size_mib += source.size_mib;
+    next
 }
 
 /// The same region with this peer reported down.

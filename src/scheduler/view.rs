@@ -30,6 +30,8 @@ pub struct Settings {
     pub labels: Arc<LabelIndex>,
     /// Cluster version.
     pub version: ClusterVersion,
+    /// Whether keys are those of tables (`pd-server.key-type`).
+    pub table_keys: bool,
 }
 
 /// The world at one moment.

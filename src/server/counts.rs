@@ -7,6 +7,7 @@ mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::drains;
 use crate::{
     api::App,
     meta::Change,
@@ -102,7 +103,11 @@ fn step_type(step: &Step) -> Option<StepType> {
         Step::RemovePeer { .. } => Some(StepType::RemovePeer),
         Step::ChangePeerV2Enter { .. } => Some(StepType::ChangePeerV2Enter),
         Step::ChangePeerV2Leave { .. } => Some(StepType::ChangePeerV2Leave),
-        Step::AddPeer(_) | Step::PromoteLearner(_) | Step::SplitRegion { .. } | Step::MergeRegion { .. } => None,
+        Step::AddPeer(_)
+        | Step::PromoteLearner(_)
+        | Step::SwitchWitness(_)
+        | Step::SplitRegion { .. }
+        | Step::MergeRegion { .. } => None,
     }
 }
 
@@ -113,8 +118,24 @@ pub(super) fn refresh(app: &App) {
         places::stores(&app.metrics, view);
     });
     progress_figures(app);
+    drains::refresh(app);
     server(app);
     config(app);
+    rules(app);
+}
+
+fn rules(app: &App) {
+    let (settings, metrics) = (app.cluster.settings(), &app.metrics);
+    let ranges: usize = settings.labels.from("").map(|rule| rule.ranges.len()).sum();
+    for (gauge, kind, value) in [
+        (&metrics.server.rules, "rule_count", settings.rules.len()),
+        (&metrics.server.rules, "group_count", settings.rules.groups().len()),
+        (&metrics.server.label_rules, "rule_count", settings.labels.len()),
+        (&metrics.server.label_rules, "range_count", ranges),
+    ] {
+        gauge.with_label_values(&[kind]).set(value as f64);
+    }
+    metrics.patrol.unmet_rules.set(app.cluster.unmet_rules(app.now()).len() as f64);
 }
 
 /// Which of the counts of `pd_cluster_status` a store belongs to.
@@ -287,12 +308,6 @@ fn server(app: &App) {
     metrics.role.with_label_values(&["PD"]).set(f64::from(u8::from(app.meta.is_leader())));
     metrics.gc.with_label_values(&["gc_safepoint"]).set(state.gc.gc as f64);
     let settings = app.cluster.settings();
-    let (rules, labels) = (&settings.rules, settings.labels.all());
-    metrics.rules.with_label_values(&["rule_count"]).set(rules.all().len() as f64);
-    metrics.rules.with_label_values(&["group_count"]).set(rules.groups().len() as f64);
-    let ranges: usize = labels.iter().map(|rule| rule.ranges.len()).sum();
-    metrics.label_rules.with_label_values(&["rule_count"]).set(labels.len() as f64);
-    metrics.label_rules.with_label_values(&["range_count"]).set(ranges as f64);
     metrics.memory_quota.set(memory_quota());
     metrics.log_lines_lost.set(i64::try_from(app.log.lost()).unwrap_or(i64::MAX));
     let halted = settings.schedule.halt_scheduling;

@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod counts;
+mod drains;
 mod effects;
 mod gated_disk;
 pub mod listener;
@@ -23,7 +24,7 @@ use axum::Router;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{clock::SystemClock, effects::Effects, observer::Observer, streams::Streams, tasks::Tasks};
+use self::{clock::SystemClock, effects::Effects, observer::Observer, settings::Kept, streams::Streams, tasks::Tasks};
 use crate::{
     api::{App, ServerInfo, app::MinResolved, grpc, rest},
     config::{Config, Dynamic, Shared},
@@ -251,7 +252,8 @@ fn build(
         None => Dynamic::from_config(&config),
     };
     let berth = Arc::new(config.berth.clone());
-    let settings = settings::build(&state, &dynamic, &berth, log, now.wall);
+    let kept = Kept::load(&state, log);
+    let settings = kept.settings(&state, &dynamic, &berth, now.wall);
     let dynamic = Arc::new(Shared::new(dynamic));
     let cluster = Arc::new(Cluster::new(settings, Arc::new(MetaIds(meta.clone())), now));
     let streams = Arc::new(Streams::new(meta.cluster_id(), cluster.clone(), metrics.clone(), log.clone()));
@@ -262,6 +264,7 @@ fn build(
         cluster: cluster.clone(),
         dynamic: dynamic.clone(),
         berth,
+        kept: parking_lot::Mutex::new(kept),
         clock: clock.clone(),
         log: log.clone(),
     });

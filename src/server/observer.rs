@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::{
     config::{BerthConfig, Dynamic, Shared},
     meta::{Change, Meta},
@@ -12,7 +14,7 @@ use crate::{
     telemetry::log::Logger,
 };
 
-use super::settings;
+use super::settings::Kept;
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Observer {
     pub(super) dynamic: Arc<Shared>,
     /// `[berth]`
     pub(super) berth: Arc<BerthConfig>,
+    /// Rules and labels in force. Held while settings are put together, so that none overtake later ones.
+    pub(super) kept: Mutex<Kept>,
     /// The present.
     pub(super) clock: Arc<dyn Clock>,
     /// The log.
@@ -61,10 +65,11 @@ impl Observer {
                     pdlog!(self.log, Error, "the agreed configuration cannot be read", "error" => error.to_string());
                 }
             },
-            Change::TtlConfigChanged { .. }
-            | Change::ClusterVersion(_)
-            | Change::RulesChanged
-            | Change::LabelRulesChanged => self.rebuild_settings(),
+            Change::TtlConfigChanged { .. } | Change::ClusterVersion(_) => self.rebuild_settings(),
+            Change::RulesChanged(rows) => {
+                self.change_settings(|kept| kept.change_rules(rows, &self.meta.state(), &self.log));
+            }
+            Change::LabelRulesChanged(rows) => self.change_settings(|kept| kept.change_labels(rows, &self.log)),
             Change::Bootstrapped(_)
             | Change::DrainPut(_)
             | Change::DrainEnded(_)
@@ -81,9 +86,14 @@ impl Observer {
 
     /// Puts the settings together again (also when a temporary value ends).
     pub(super) fn rebuild_settings(&self) {
+        self.change_settings(|_| ());
+    }
+
+    fn change_settings(&self, change: impl FnOnce(&mut Kept)) {
+        let mut kept = self.kept.lock();
+        change(&mut kept);
         let now = self.clock.now();
-        let (state, dynamic) = (self.meta.state(), self.dynamic.load());
-        let settings = settings::build(&state, &dynamic, &self.berth, &self.log, now.wall);
+        let settings = kept.settings(&self.meta.state(), &self.dynamic.load(), &self.berth, now.wall);
         let patrol = settings.schedule.patrol_region_interval;
         if patrol != self.cluster.settings().schedule.patrol_region_interval {
             pdsay!(self.log, PATROL_INTERVAL, patrol.get());

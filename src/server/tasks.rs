@@ -18,8 +18,8 @@ use super::{
     watchdog::{self, Say, Watchdog},
 };
 use crate::{
-    api::App,
-    meta::Command,
+    api::{App, rows},
+    meta::{Command, LabelRuleReplacement},
     model::{StoreState, Wall},
     pdlog,
     store::cache::RegionCache,
@@ -43,6 +43,10 @@ const COUNT_REGIONS: Duration = Duration::from_secs(30);
 const CLOCK: Duration = Duration::from_millis(100);
 /// How often temporary settings are looked at for their end.
 const SETTINGS: Duration = Duration::from_secs(1);
+/// How often label rules whose labels have ended are removed (PD's interval): nobody sees them any more, they only take room.
+const ENDED_LABELS: Duration = Duration::from_secs(3600);
+/// Label rules removed in one change.
+const LABELS_AT_ONCE: usize = 1024;
 /// How often old Tombstones are looked for.
 const OLD_TOMBSTONES: Duration = Duration::from_secs(3600);
 /// Age at which the record of a Tombstone is removed (PD's 30 days).
@@ -79,6 +83,7 @@ impl Tasks {
         every(COUNT, |t| Box::pin(async move { counts::refresh(&t.app) }));
         every(COUNT_REGIONS, |t| Box::pin(async move { counts::refresh_regions(&t.app) }));
         every(SETTINGS, |t| Box::pin(async move { t.end_temporary_settings() }));
+        every(ENDED_LABELS, |t| Box::pin(t.remove_ended_labels()));
         every(OLD_TOMBSTONES, |t| Box::pin(t.remove_old_tombstones()));
     }
 
@@ -152,6 +157,24 @@ impl Tasks {
             if old && self.app.cluster.regions().summary(store.id()).region_count == 0 {
                 self.propose(Command::RemoveTombstone { id: store.id() }).await;
             }
+        }
+    }
+
+    async fn remove_ended_labels(self) {
+        let (state, settings, now) = (self.app.meta.state(), self.app.cluster.settings(), self.app.now().wall);
+        let ended: Vec<LabelRuleReplacement> = settings
+            .labels
+            .ended(now)
+            .iter()
+            .filter_map(|rule| {
+                let was = state.label_rules.get(&rule.id)?.to_string();
+                // One that cannot be read stays, for whoever wrote it.
+                let becomes = rows::label_rule_left(&was, now).ok()?;
+                Some(LabelRuleReplacement { id: rule.id.clone(), was, becomes })
+            })
+            .collect();
+        for changes in ended.chunks(LABELS_AT_ONCE) {
+            self.propose(Command::ReplaceLabelRules { changes: changes.to_vec() }).await;
         }
     }
 

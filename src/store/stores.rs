@@ -58,6 +58,12 @@ impl StoreInfo {
         self.record.id
     }
 
+    /// The same store with another record: what would be.
+    #[must_use]
+    pub fn with_record(&self, record: StoreRecord) -> Self {
+        Self { record: Arc::new(record), ..self.clone() }
+    }
+
     /// How long it has been silent: since the later of its last heartbeat (or, before its first one, since it is known here)
     /// and `leader_since`. An outage of the control plane is no silence of the stores.
     pub fn silence(&self, leader_since: Mono, now: Mono) -> Duration {

@@ -97,6 +97,7 @@ messages! {
     REGION_SPLIT = Info, "region split, generate new region", ["region-id", "region-meta"];
     REGION_BATCH_SPLIT = Info, "region batch split, generate new regions", ["region-id", "origin", "total"];
     ADD_OPERATOR = Info, "add operator", ["region-id", "operator", "additional-info"];
+    CAN_NOT_PAUSE_CHECKER = Error, "can not pause checker", ["checker-name", "error"];
     SEND_SCHEDULE_COMMAND = Info, "send schedule command", ["region-id", "step", "source"];
     OPERATOR_FINISH = Info, "operator finish", ["region-id", "takes", "operator", "additional-info"];
     OPERATOR_TIMEOUT = Info, "operator timeout", ["region-id", "takes", "operator", "additional-info"];

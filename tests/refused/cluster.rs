@@ -169,7 +169,7 @@ impl Cluster {
 
     /// One new id.
     pub(crate) async fn alloc_id(&mut self) -> u64 {
-        let request = pdpb::AllocIdRequest { header: grpc::header(self.id), count: 1, ..Default::default() };
+        let request = pdpb::AllocIdRequest { header: grpc::header(self.id), count: 1 };
         self.client.alloc_id(request).await.expect("an id").into_inner().id
     }
 

@@ -337,7 +337,7 @@ fn counts(rows: &mut Rows) {
         let request = pdpb::TsoRequest { header: rows.header(), count, ..Default::default() };
         rows.add("Tso", name, &request, text);
     }
-    let request = pdpb::AllocIdRequest { header: rows.header(), count: u32::MAX, ..Default::default() };
+    let request = pdpb::AllocIdRequest { header: rows.header(), count: u32::MAX };
     rows.add(
         "AllocID",
         "the highest count",

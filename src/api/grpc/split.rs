@@ -2,7 +2,7 @@
 
 use crate::{
     api::{ApiError, App, app::in_time, compact_text::compact_opt, convert, lines},
-    model::{Feature, key::before_end},
+    model::{Feature, RegionId, key::before_end},
     proto::{metapb, pdpb},
 };
 
@@ -35,8 +35,8 @@ fn check(app: &App, region: &metapb::Region) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// New ids for `count` regions with `peers` peers each: of the region first, then of its peers.
-async fn split_ids(app: &App, count: u32, peers: usize) -> Result<Vec<pdpb::SplitId>, ApiError> {
+/// New ids for `count` regions that `region` is split into, with `peers` peers each: of the region first, then of its peers.
+async fn split_ids(app: &App, region: RegionId, count: u32, peers: usize) -> Result<Vec<pdpb::SplitId>, ApiError> {
     let each = peers + 1;
     let total = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(each);
     if count > MAX_SPLITS || total > MAX_IDS {
@@ -57,6 +57,7 @@ async fn split_ids(app: &App, count: u32, peers: usize) -> Result<Vec<pdpb::Spli
     let ids =
         (0..count).map(|_| pdpb::SplitId { new_region_id: take(), new_peer_ids: (0..peers).map(|_| take()).collect() });
     let ids: Vec<_> = ids.collect();
+    app.cluster.regions_split(ids.iter().map(|id| RegionId(id.new_region_id)).chain([region]).collect(), app.now());
     for id in &ids {
         lines::split_ids(&app.log, id.new_region_id, &id.new_peer_ids);
     }
@@ -68,7 +69,7 @@ pub(super) async fn ask(app: &App, request: pdpb::AskSplitRequest) -> Result<pdp
     app.require_bootstrapped()?;
     let region = request.region.ok_or_else(missing)?;
     check(app, &region)?;
-    let id = split_ids(app, 1, region.peers.len()).await?.pop().unwrap_or_default();
+    let id = split_ids(app, RegionId(region.id), 1, region.peers.len()).await?.pop().unwrap_or_default();
     Ok(pdpb::AskSplitResponse { new_region_id: id.new_region_id, new_peer_ids: id.new_peer_ids, ..Default::default() })
 }
 
@@ -85,7 +86,7 @@ pub(super) async fn ask_batch(
     }
     let region = request.region.ok_or_else(missing)?;
     check(app, &region)?;
-    let ids = split_ids(app, request.split_count, region.peers.len()).await?;
+    let ids = split_ids(app, RegionId(region.id), request.split_count, region.peers.len()).await?;
     Ok(pdpb::AskBatchSplitResponse { ids, ..Default::default() })
 }
 

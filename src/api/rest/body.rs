@@ -41,6 +41,24 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     }
 }
 
+/// A body that PD reads into a list of maps.
+pub(super) fn objects(body: &[u8]) -> Result<Vec<Map<String, Value>>, Problem> {
+    let parsed = gojson::parse(body)?;
+    let items = match &parsed.value {
+        Value::Array(items) => items,
+        Value::Null => return Ok(Vec::new()),
+        other => return Err(wrong_type(json_kind(other), &format!("[]{GO_MAP}"), offset(&parsed, ""), None)),
+    };
+    items
+        .iter()
+        .map(|item| match item {
+            Value::Object(map) => Ok(map.clone()),
+            Value::Null => Ok(Map::new()),
+            other => Err(wrong_type(json_kind(other), GO_MAP, offset(&parsed, ""), None)),
+        })
+        .collect()
+}
+
 /// Turns an error object into its plain text.
 pub(super) fn plain(problem: Problem) -> Problem {
     match problem {

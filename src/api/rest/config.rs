@@ -16,6 +16,7 @@ use super::{
     render::{Reply, compact},
     request::Request,
     rule_json::RuleJson,
+    rules_unmet,
 };
 use crate::{
     api::{ApiError, App, convert::limit_name, lines, rows},
@@ -132,7 +133,7 @@ impl Surroundings {
                 && rule.location_labels == default.location_labels
                 && rule.isolation_level == default.isolation_level
         });
-        let summary = RulesSummary { only_default: rules.all().len() == 1, default_consistent: consistent };
+        let summary = RulesSummary { only_default: rules.len() == 1, default_consistent: consistent };
         Self {
             rules: state.is_bootstrapped().then_some(summary),
             has_tiflash: state.stores.values().any(|s| s.is_tiflash() && s.state != StoreState::Tombstone),
@@ -253,6 +254,9 @@ async fn change(
     let wanted = parts(app, &update, &changed)?;
     if wanted != ConfigChange::default() {
         app.propose(Command::ChangeConfig(Box::new(wanted.clone()))).await?;
+    }
+    if !wanted.rules.is_empty() {
+        rules_unmet::tell_of_default(app);
     }
     if let Some((level, word)) = level {
         change_log_level(app, level, word);

@@ -5,12 +5,15 @@
 //! resource each. [`router`] is what the server listens with.
 
 mod admin;
+mod berth;
 mod body;
+mod checkers;
 mod config;
 mod error;
 mod gc;
 mod go;
 mod hot_buckets;
+mod label_owners;
 mod labels;
 mod matcher;
 mod members;
@@ -27,6 +30,7 @@ mod routes;
 mod rule_bundles;
 mod rule_json;
 mod rules;
+mod rules_unmet;
 mod stats;
 mod status;
 mod store_json;
@@ -40,7 +44,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, State},
-    http::{HeaderMap, Method, Response, StatusCode, request::Parts},
+    http::{Method, Response, StatusCode, request::Parts},
 };
 use tokio::sync::Mutex;
 
@@ -94,7 +98,7 @@ async fn dispatch(shared: &Shared, parts: Parts, body: Body) -> Reply {
         let to = parts.uri.query().map_or_else(|| clean.clone(), |query| format!("{clean}?{query}"));
         return Reply::redirect(to, parts.method == Method::GET);
     }
-    let (route, params) = match matcher::find(&routes::TABLE, &parts.method, path) {
+    let (route, params) = match matcher::find(routes::TABLE, &parts.method, path) {
         Found::Route(route, params) => (route, params),
         Found::OtherMethod => return Reply::empty(StatusCode::METHOD_NOT_ALLOWED),
         Found::Nothing if path.starts_with("/pd/api/v2/") => return Reply::not_found_v2(),
@@ -117,9 +121,10 @@ async fn dispatch(shared: &Shared, parts: Parts, body: Body) -> Reply {
         method: parts.method,
         params,
         headers: parts.headers,
+        remote,
         body,
     };
-    audited(route, &request, remote).await
+    audited(route, &request).await
 }
 
 /// The seam for members that do not lead: most routes are the leader's to answer.
@@ -130,28 +135,13 @@ fn redirect(app: &App, route: &Route) -> Option<Reply> {
     Some(Reply::text(StatusCode::SERVICE_UNAVAILABLE, "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader"))
 }
 
-/// Where a request comes from, as audit lines show it: what a proxy says goes before the peer's address.
-fn origin(headers: &HeaderMap, remote: Option<SocketAddr>) -> (String, String) {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).filter(|text| !text.is_empty());
-    if let Some(forwarded) = header("x-forwarded-for") {
-        let first = forwarded.split(',').next().unwrap_or(forwarded).trim();
-        return (first.to_owned(), header("x-forwarded-port").unwrap_or("").to_owned());
-    }
-    match (header("x-real-ip"), remote) {
-        (Some(ip), _) => (ip.to_owned(), String::new()),
-        (None, Some(peer)) => (peer.ip().to_string(), peer.port().to_string()),
-        (None, None) => (String::new(), String::new()),
-    }
-}
-
 /// Runs a handler between the audit line and the audit metrics.
-async fn audited(route: &Route, request: &Request, remote: Option<SocketAddr>) -> Reply {
+async fn audited(route: &Route, request: &Request) -> Reply {
     let app = &request.app;
     let begun = app.now().wall;
-    let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok());
-    let caller = audit::caller_id(header("x-caller-id"), header("component"));
+    let caller = request.caller();
     if route.audit == Audit::LogAndMetrics {
-        let (ip, port) = origin(&request.headers, remote);
+        let (ip, port) = request.origin();
         let line = audit::service_info(&ServiceInfo {
             service: route.label,
             method: &audit::http_method("HTTP/1.1", request.method.as_str(), path_of(&request.uri)),

@@ -159,7 +159,11 @@ fn read(input: &Map<String, Value>, known: impl Fn(RegionId) -> bool) -> Result<
         "add-learner" => admin::Request::AddLearner { region: region()?, store: to_store("store_id")? },
         "remove-peer" => admin::Request::RemovePeer { region: region()?, store: to_store("store_id")? },
         "split-region" => split(input, region()?, known)?,
-        "merge-region" | "scatter-region" | "scatter-regions" => {
+        "merge-region" => admin::Request::MergeRegion {
+            source: RegionId(number("source_region_id", "missing region id")?),
+            target: RegionId(number("target_region_id", "invalid target region id to merge to")?),
+        },
+        "scatter-region" | "scatter-regions" => {
             return Err(Problem::Said(StatusCode::NOT_IMPLEMENTED, format!("operator {name} is not supported yet")));
         }
         _ => return Err(Problem::bad("unknown operator")),
@@ -256,6 +260,8 @@ mod tests {
             ),
             (r#"{"name": "add-peer", "region_id": 40}"#, "invalid store id to transfer peer to"),
             (r#"{"name": "split-region", "region_id": 40}"#, "missing split policy"),
+            (r#"{"name": "merge-region", "target_region_id": 40}"#, "missing region id"),
+            (r#"{"name": "merge-region", "source_region_id": 40}"#, "invalid target region id to merge to"),
             (r#"{"name": "split-region", "region_id": 40, "policy": "scan", "keys": 1}"#, "bad format keys"),
             (r#"{"name": "split-region", "region_id": 40, "policy": "scan", "keys": [1]}"#, "bad format keys"),
         ] {

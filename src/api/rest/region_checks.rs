@@ -9,10 +9,7 @@ use serde::Serialize;
 use super::{Answer, error::Problem, go, region_json, render::Reply, request::Request};
 use crate::{
     model::{KeyRange, Region},
-    scheduler::{
-        placement::fit,
-        region_state::{self, Flag},
-    },
+    scheduler::region_state::{self, Flag},
 };
 
 /// Lists the regions with a flag, in key order.
@@ -73,7 +70,7 @@ pub(super) fn replicated(request: &Request) -> Answer {
     let cluster = &request.app.cluster;
     let (settings, stores) = (cluster.settings(), cluster.stores().snapshot());
     let regions = cluster.regions().scan(&range, usize::MAX);
-    let done = |region: &Arc<Region>| fit(region, settings.rules.for_region(region), &stores).is_satisfied();
+    let done = |region: &Arc<Region>| settings.rules.fit(region, &stores).is_some_and(|fit| fit.is_satisfied());
     Ok(Reply::ok(if regions.iter().all(done) { &"REPLICATED" } else { &"INPROGRESS" }))
 }
 

@@ -17,10 +17,11 @@ use super::{
     rule_json::key,
 };
 use crate::{
-    api::rows,
+    api::rows::{self, SetBy},
     config::GoDuration,
     meta::{Command, NamedRow},
     model::{KeyRange, Region, RegionLabel, RegionLabelRule, Wall},
+    scheduler::region_label::{LabelIndex, holds},
 };
 
 /// The one type of rule that there is.
@@ -50,10 +51,6 @@ struct RuleJson<'a> {
     labels: Vec<LabelJson<'a>>,
     rule_type: &'static str,
     data: Vec<RangeJson>,
-}
-
-fn holds(label: &RegionLabel, now: Wall) -> bool {
-    label.expires.is_none_or(|end| now < end)
 }
 
 /// A rule with the labels that still hold; `None` when none does.
@@ -178,21 +175,21 @@ fn unix_date(at: Wall) -> String {
     at.format(rows::UNIX_DATE).unwrap_or_default()
 }
 
-fn rules(request: &Request) -> (Vec<Arc<RegionLabelRule>>, Wall) {
-    (request.app.cluster.settings().labels.all(), request.app.now().wall)
+fn rules(request: &Request) -> (Arc<LabelIndex>, Wall) {
+    (request.app.cluster.settings().labels.clone(), request.app.now().wall)
 }
 
 /// `GET /config/region-label/rules`
 pub(super) fn all(request: &Request) -> Answer {
     let (rules, now) = rules(request);
-    Ok(Reply::ok(&rules.iter().filter_map(|rule| show(rule, now)).collect::<Vec<_>>()))
+    Ok(Reply::ok(&rules.all().iter().filter_map(|rule| show(rule, now)).collect::<Vec<_>>()))
 }
 
 /// `GET /config/region-label/rules/ids`, with the ids in the body; unknown ones are left out.
 pub(super) fn by_ids(request: &Request) -> Answer {
     let ids = body::text_list(&request.body)?;
     let (rules, now) = rules(request);
-    let found = ids.iter().filter_map(|id| rules.iter().find(|rule| rule.id == *id));
+    let found = ids.iter().filter_map(|id| rules.get(id));
     Ok(Reply::ok(&found.filter_map(|rule| show(rule, now)).collect::<Vec<_>>()))
 }
 
@@ -200,14 +197,27 @@ pub(super) fn by_ids(request: &Request) -> Answer {
 pub(super) fn one(request: &Request) -> Answer {
     let (rules, now) = rules(request);
     let id = request.param("id");
-    let found = rules.iter().find(|rule| rule.id == id).and_then(|rule| show(rule, now));
+    let found = rules.get(&id).and_then(|rule| show(rule, now));
     Ok(Reply::ok(&found.ok_or_else(Problem::null)?))
 }
 
-fn row(rule: &RegionLabelRule) -> NamedRow {
+/// A rule as it is agreed on: PD's shape, and who set it.
+#[derive(Serialize)]
+struct RowJson<'a> {
+    #[serde(flatten)]
+    rule: RuleJson<'a>,
+    berth: &'a SetBy,
+}
+
+fn row(rule: &RegionLabelRule, by: &SetBy) -> NamedRow {
     // A rule that was just read has labels that hold.
-    let json = show(rule, Wall(i64::MIN)).map(|shown| compact(&shown)).unwrap_or_default();
+    let json = show(rule, Wall(i64::MIN)).map(|rule| compact(&RowJson { rule, berth: by })).unwrap_or_default();
     NamedRow { id: rule.id.clone(), json }
+}
+
+/// Who asks, for the rules that he sets.
+fn set_by(request: &Request) -> SetBy {
+    SetBy::new(request.caller(), &request.origin().0, request.app.now().wall)
 }
 
 /// `POST /config/region-label/rule`
@@ -216,7 +226,10 @@ pub(super) async fn set(request: &Request) -> Answer {
         let parsed = body::parse(&request.body)?;
         read(&Node::root(&parsed), request.app.now().wall)?
     };
-    request.app.propose(Command::PutLabelRules { rules: vec![row(&rule)], delete: Vec::new() }).await?;
+    request
+        .app
+        .propose(Command::PutLabelRules { rules: vec![row(&rule, &set_by(request))], delete: Vec::new() })
+        .await?;
     Ok(Reply::ok(&"Update region label rule successfully."))
 }
 
@@ -224,7 +237,7 @@ pub(super) async fn set(request: &Request) -> Answer {
 pub(super) async fn delete(request: &Request) -> Answer {
     let id = request.param("id");
     let (rules, now) = rules(request);
-    if !rules.iter().any(|rule| rule.id == id && show(rule, now).is_some()) {
+    if rules.get(&id).and_then(|rule| show(rule, now)).is_none() {
         let text = format!("[PD:region:ErrRegionRuleNotFound]region label rule not found for id {id}");
         return Err(Problem::not_found(text));
     }
@@ -239,10 +252,13 @@ pub(super) async fn patch(request: &Request) -> Answer {
         let fields = Node::root(&parsed).fields("LabelRulePatch", "labeler.LabelRulePatch")?;
         let now = request.app.now().wall;
         let sets = match fields.node("sets") {
-            Some(list) => list.items("[]*labeler.LabelRule")?.iter().map(|n| read(n, now)).collect::<Result<_, _>>()?,
+            Some(list) => {
+                list.items("[]*labeler.LabelRule")?.iter().map(|n| read(n, now)).collect::<Result<Vec<_>, _>>()?
+            }
             None => Vec::new(),
         };
-        (sets.iter().map(row).collect(), fields.texts("deletes")?)
+        let by = set_by(request);
+        (sets.iter().map(|rule| row(rule, &by)).collect(), fields.texts("deletes")?)
     };
     request.app.propose(Command::PutLabelRules { rules, delete }).await?;
     Ok(Reply::ok(&"Update region label rules successfully."))
@@ -299,7 +315,10 @@ mod tests {
         let end = Wall(NOW.0 + 2_000_000_000);
         assert_eq!(rule.labels[0].expires, Some(end));
         assert!(show(&rule, NOW).is_some() && show(&rule, end).is_none());
-        assert_eq!(rows::label_rule(&row(&rule).json).unwrap(), rule);
+        let by = SetBy::new("lightning", "10.0.0.9", NOW);
+        let kept = row(&rule, &by).json;
+        assert_eq!(rows::label_rule(&kept).unwrap(), rule);
+        assert_eq!(rows::label_set_by(&kept), Some(by));
     }
 
     #[test]

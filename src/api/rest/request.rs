@@ -2,7 +2,7 @@
 //!
 //! Owns: taking requests apart as Go does. Must not know: what any route means.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::{
     body::Bytes,
@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     api::App,
+    meta::AskedBy,
     model::{RegionId, StoreId},
+    telemetry::audit,
 };
 
 /// Longest body. PD reads without a bound; a whole rule bundle stays far below this.
@@ -41,6 +43,8 @@ pub(super) struct Request {
     pub(super) query: Query,
     /// Headers.
     pub(super) headers: HeaderMap,
+    /// The peer's address.
+    pub(super) remote: Option<SocketAddr>,
     /// Body.
     pub(super) body: Bytes,
 }
@@ -72,6 +76,34 @@ impl Request {
     /// A store id in the path: PD answers a bad one with an error object.
     pub(super) fn store_param(&self) -> Result<StoreId, Problem> {
         go::parse_uint(&self.param("id")).map(StoreId).map_err(|e| Problem::input(e.to_string()))
+    }
+
+    /// Who asks, as audit lines name it.
+    pub(super) fn caller(&self) -> &str {
+        audit::caller_id(self.header("x-caller-id"), self.header("component"))
+    }
+
+    /// Where the request comes from, as audit lines show it: address and port; what a proxy says goes before the peer's address.
+    pub(super) fn origin(&self) -> (String, String) {
+        let header = |name: &str| self.header(name).filter(|text| !text.is_empty());
+        if let Some(forwarded) = header("x-forwarded-for") {
+            let first = forwarded.split(',').next().unwrap_or(forwarded).trim();
+            return (first.to_owned(), header("x-forwarded-port").unwrap_or("").to_owned());
+        }
+        match (header("x-real-ip"), self.remote) {
+            (Some(ip), _) => (ip.to_owned(), String::new()),
+            (None, Some(peer)) => (peer.ip().to_string(), peer.port().to_string()),
+            (None, None) => (String::new(), String::new()),
+        }
+    }
+
+    /// Who asks, as a drain remembers it.
+    pub(super) fn asked_by(&self) -> AskedBy {
+        AskedBy { component: self.caller().to_owned(), ip: self.origin().0 }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
     }
 
     /// A region id in the path.

@@ -7,8 +7,9 @@ use axum::http::Method;
 use futures::future::BoxFuture;
 
 use super::{
-    Answer, admin, config, gc, hot_buckets, labels, members, min_resolved_ts, operators, region_checks, region_labels,
-    region_lists, regions, request::Request, rule_bundles, rules, stats, status, store_limits, stores, v2,
+    Answer, admin, berth, checkers, config, gc, hot_buckets, label_owners, labels, members, min_resolved_ts, operators,
+    region_checks, region_labels, region_lists, regions, request::Request, rule_bundles, rules, rules_unmet, stats,
+    status, store_limits, stores, v2,
 };
 use crate::scheduler::region_state::Flag;
 
@@ -77,6 +78,11 @@ impl Route {
         Self { audit: Audit::None, local: true, ..Self::new(GET, path, "", handler) }
     }
 
+    /// A route of Berth's own.
+    const fn berth(path: &'static str, handler: Handler) -> Self {
+        Self { audit: Audit::None, bootstrapped: true, ..Self::new(GET, path, "", handler) }
+    }
+
     const fn logged(self) -> Self {
         Self { audit: Audit::LogAndMetrics, ..self }
     }
@@ -103,7 +109,7 @@ macro_rules! later {
 }
 
 /// All routes.
-pub(super) static TABLE: [Route; 119] = [
+pub(super) static TABLE: &[Route] = &[
     // Operators.
     Route::new(GET, "/pd/api/v1/operators", "GetOperators", now!(operators::list)).bootstrapped(),
     Route::new(POST, "/pd/api/v1/operators", "CreateOperator", now!(operators::create)).logged().bootstrapped(),
@@ -113,6 +119,25 @@ pub(super) static TABLE: [Route; 119] = [
     Route::new(DELETE, "/pd/api/v1/operators/{region_id}", "DeleteOperatorByRegion", now!(operators::cancel))
         .logged()
         .bootstrapped(),
+    // Checkers.
+    Route::new(POST, "/pd/api/v1/checker/{name}", "PauseOrResumeChecker", now!(checkers::pause)).logged(),
+    Route::new(GET, "/pd/api/v1/checker/{name}", "GetCheckerStatus", now!(checkers::status)),
+    Route::new(
+        POST,
+        "/pd/api/v1/regions/accelerate-schedule",
+        "AccelerateRegionsScheduleInRange",
+        now!(checkers::accelerate),
+    )
+    .logged()
+    .bootstrapped(),
+    Route::new(
+        POST,
+        "/pd/api/v1/regions/accelerate-schedule/batch",
+        "AccelerateRegionsScheduleInRanges",
+        now!(checkers::accelerate_batch),
+    )
+    .logged()
+    .bootstrapped(),
     // Cluster and configuration.
     Route::new(GET, "/pd/api/v1/cluster", "GetCluster", now!(status::cluster)),
     Route::new(ANY, "/pd/api/v1/cluster/status", "GetClusterStatus", now!(status::cluster_status)),
@@ -385,6 +410,14 @@ pub(super) static TABLE: [Route; 119] = [
         .bootstrapped(),
     Route::new(GET, "/pd/api/v1/hotspot/buckets", "GetHotBuckets", now!(hot_buckets::list)),
     Route::new(GET, "/pd/api/v1/stats/region", "GetRegionStatus", now!(stats::region)).bootstrapped(),
+    // Berth's own: explanations.
+    Route::new(GET, "/berth/v1/drains", "BerthDrains", now!(berth::drains::all)).bootstrapped(),
+    Route::new(GET, "/berth/v1/drains/{id}", "BerthDrain", now!(berth::drains::one)).bootstrapped(),
+    Route::new(GET, "/berth/v1/drains/{id}/preview", "BerthDrainPreview", now!(berth::drains::preview)).bootstrapped(),
+    Route::new(GET, "/berth/v1/regions/{id}/explain", "BerthRegionExplain", now!(berth::regions::explain))
+        .bootstrapped(),
+    Route::new(GET, "/berth/v1/operators", "BerthOperators", now!(berth::operators::list)).bootstrapped(),
+    Route::new(GET, "/berth/v1/operators/{id}", "BerthOperator", now!(berth::operators::one)).bootstrapped(),
     // Members and this server.
     Route::new(GET, "/pd/api/v1/version", "GetVersion", now!(status::version)).local(),
     Route::new(GET, "/pd/api/v1/status", "GetPDStatus", now!(status::status)).local(),
@@ -413,6 +446,9 @@ pub(super) static TABLE: [Route; 119] = [
     Route::new(GET, "/pd/api/v1/min-resolved-ts", "GetMinResolvedTS", now!(min_resolved_ts::cluster)).bootstrapped(),
     Route::new(GET, "/pd/api/v1/min-resolved-ts/{store_id}", "GetStoreMinResolvedTS", now!(min_resolved_ts::store))
         .bootstrapped(),
+    // Berth's own.
+    Route::berth("/berth/v1/rules/unmet", now!(rules_unmet::list)),
+    Route::berth("/berth/v1/region-labels", now!(label_owners::list)),
     // Without label, audit or rate limit.
     Route::bare("/pd/health", now!(members::health)),
     Route::bare("/pd/ping", now!(status::ping)),

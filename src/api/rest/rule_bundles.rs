@@ -2,6 +2,8 @@
 //!
 //! Owns: the JSON shape of a bundle, and what replacing one deletes. Must not know: how a change is checked (`rules::Patch`).
 
+use std::sync::Arc;
+
 use regex::RegexBuilder;
 use serde::Serialize;
 
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{Rule, RuleGroup},
-    scheduler::placement::{RuleError, RuleSet},
+    scheduler::placement::{RuleError, RuleKey, RuleSet},
 };
 
 /// Bound on a compiled pattern, bytes.
@@ -51,9 +53,8 @@ fn show<'a>(group: &'a RuleGroup, rules: impl Iterator<Item = &'a Rule>) -> Bund
 pub(super) fn all(request: &Request) -> Answer {
     require_enabled(request)?;
     let set = current(request);
-    let (rules, groups) = (set.all(), set.groups());
-    let of = |group: &'_ RuleGroup| rules.iter().filter(|r| r.group_id == group.id).map(|r| &**r).collect::<Vec<_>>();
-    let bundles: Vec<_> = groups.iter().map(|group| show(group, of(group).into_iter())).collect();
+    let groups: Vec<_> = set.groups().into_iter().map(|group| (set.of_group(&group.id), group)).collect();
+    let bundles: Vec<_> = groups.iter().map(|(rules, group)| show(group, rules.iter().map(|r| &**r))).collect();
     Ok(Reply::ok(&bundles))
 }
 
@@ -61,9 +62,9 @@ pub(super) fn all(request: &Request) -> Answer {
 pub(super) fn one(request: &Request) -> Answer {
     require_enabled(request)?;
     let (set, id) = (current(request), request.param("group"));
-    let group = set.groups().into_iter().find(|g| g.id == id).unwrap_or(RuleGroup { id, ..RuleGroup::default() });
-    let rules = set.all();
-    Ok(Reply::ok(&show(&group, rules.iter().filter(|r| r.group_id == group.id).map(|r| &**r))))
+    let rules = set.of_group(&id);
+    let group = set.group(&id).unwrap_or(RuleGroup { id, ..RuleGroup::default() });
+    Ok(Reply::ok(&show(&group, rules.iter().map(|r| &**r))))
 }
 
 /// Reads a bundle; `wanted` is the group in the path, if there is one.
@@ -95,13 +96,13 @@ fn read(node: &Node<'_>, wanted: Option<&str>) -> Result<Bundle, Problem> {
 
 /// The change that makes a group exactly this bundle.
 fn replace(patch: &mut Patch, now: &RuleSet, bundle: Bundle) {
-    patch.delete_rules.extend(keys_of(now, |group| group == bundle.group.id));
+    patch.delete_rules.extend(keys(&now.of_group(&bundle.group.id)));
     patch.rules.extend(bundle.rules);
     patch.groups.push(bundle.group);
 }
 
-fn keys_of(now: &RuleSet, group: impl Fn(&str) -> bool) -> Vec<(String, String)> {
-    now.all().iter().filter(|r| group(&r.group_id)).map(|r| (r.group_id.clone(), r.id.clone())).collect()
+fn keys(rules: &[Arc<Rule>]) -> impl Iterator<Item = RuleKey> {
+    rules.iter().map(|r| (r.group_id.clone(), r.id.clone()))
 }
 
 /// `POST /config/placement-rule`: all groups, or with `partial` only those that are named.
@@ -116,7 +117,7 @@ pub(super) async fn set_all(request: &Request) -> Answer {
         let now = current(request);
         let mut patch = Patch::default();
         if !request.query.has("partial") {
-            patch.delete_rules = keys_of(&now, |_| true);
+            patch.delete_rules = keys(&now.all()).collect();
             patch.delete_groups = now.groups().into_iter().map(|g| g.id).collect();
         }
         for bundle in bundles {
@@ -156,12 +157,17 @@ pub(super) async fn delete(request: &Request) -> Answer {
     } else {
         None
     };
-    let goes = |group: &str| pattern.as_ref().map_or(group == text, |p| p.is_match(group));
-    let patch = Patch {
-        delete_rules: keys_of(&now, goes),
-        delete_groups: now.groups().into_iter().map(|g| g.id).filter(|id| goes(id)).collect(),
-        ..Patch::default()
-    };
+    let mut patch = Patch::default();
+    match &pattern {
+        Some(pattern) => {
+            patch.delete_rules = keys(&now.all()).filter(|(group, _)| pattern.is_match(group)).collect();
+            patch.delete_groups = now.groups().into_iter().map(|g| g.id).filter(|id| pattern.is_match(id)).collect();
+        }
+        None => {
+            patch.delete_rules = keys(&now.of_group(&text)).collect();
+            patch.delete_groups = vec![text.clone()];
+        }
+    }
     patch.commit(request).await?;
     crate::pdlog!(request.app.log, Info, "groups are removed", "id" => text, "regexp" => by_pattern);
     Ok(Reply::ok(&"Delete group and rules successfully."))

@@ -16,11 +16,12 @@ use super::{
     render::{Reply, compact},
     request::Request,
     rule_json::{self, GroupJson, RuleJson},
+    rules_unmet,
 };
 use crate::{
     meta::{Command, ConfigChange, NamedRow, RuleRow},
     model::{Peer, Region, RegionId, Role, Rule, RuleGroup},
-    scheduler::placement::{DEFAULT_GROUP, DEFAULT_ID, RuleSet, fit, validate},
+    scheduler::placement::{DEFAULT_GROUP, DEFAULT_ID, RuleSet, RulesChange, fit, validate},
 };
 
 /// Refuses every route about rules while rules are off.
@@ -50,9 +51,8 @@ pub(super) fn all(request: &Request) -> Answer {
 /// `GET /config/rules/group/{group}`: `null` for a group without rules.
 pub(super) fn by_group(request: &Request) -> Answer {
     require_enabled(request)?;
-    let (group, all) = (request.param("group"), current(request).all());
-    let rules = show(all.iter().filter(|r| r.group_id == group));
-    Ok(Reply::ok(&Some(rules).filter(|r| !r.is_empty())))
+    let rules = current(request).of_group(&request.param("group"));
+    Ok(Reply::ok(&Some(show(&rules)).filter(|r| !r.is_empty())))
 }
 
 fn region_of(request: &Request) -> Result<Arc<Region>, Problem> {
@@ -111,7 +111,9 @@ pub(super) fn fit_of_region(request: &Request) -> Answer {
     require_enabled(request)?;
     let region = region_of(request)?;
     let rules = current(request);
-    let found = fit(&region, rules.for_region(&region), &request.app.cluster.stores().snapshot());
+    let found = rules.fit(&region, &request.app.cluster.stores().snapshot());
+    // A region across a border of rules has none; its peers serve none.
+    let found = found.unwrap_or_else(|| Arc::new(fit(&region, &[], &BTreeMap::new())));
     let rule_fits = found.rules.iter().map(|f| RuleFitJson {
         rule: RuleJson::from(&*f.rule),
         peers: peers(&f.peers),
@@ -150,9 +152,8 @@ pub(super) fn groups(request: &Request) -> Answer {
 pub(super) fn group(request: &Request) -> Answer {
     require_enabled(request)?;
     let id = request.param("id");
-    let groups = current(request).groups();
-    let group = groups.iter().find(|g| g.id == id).ok_or_else(Problem::null)?;
-    Ok(Reply::ok(&GroupJson::from(group)))
+    let group = current(request).group(&id).ok_or_else(Problem::null)?;
+    Ok(Reply::ok(&GroupJson::from(&group)))
 }
 
 /// One change of the rules: deletes first, then puts.
@@ -169,18 +170,14 @@ pub(super) struct Patch {
 }
 
 impl Patch {
-    /// What the rules would become, if they may become that.
-    fn applied(&self, now: &RuleSet) -> Result<RuleSet, Problem> {
-        let mut rules: BTreeMap<(String, String), Arc<Rule>> =
-            now.all().into_iter().map(|r| ((r.group_id.clone(), r.id.clone()), r)).collect();
-        self.delete_rules.iter().for_each(|key| drop(rules.remove(key)));
-        for rule in &self.rules {
-            rules.insert((rule.group_id.clone(), rule.id.clone()), Arc::new(rule.clone()));
+    /// As a change of `RuleSet`.
+    fn change(&self) -> RulesChange {
+        RulesChange {
+            rules: self.rules.iter().cloned().map(Arc::new).collect(),
+            groups: self.groups.clone(),
+            delete_rules: self.delete_rules.clone(),
+            delete_groups: self.delete_groups.clone(),
         }
-        let mut groups: BTreeMap<String, RuleGroup> = now.groups().into_iter().map(|g| (g.id.clone(), g)).collect();
-        self.delete_groups.iter().for_each(|id| drop(groups.remove(id)));
-        groups.extend(self.groups.iter().map(|g| (g.id.clone(), g.clone())));
-        Ok(RuleSet::new(rules.into_values().collect(), groups.into_values().collect())?)
     }
 
     /// Checks the change as a whole and has it agreed. A change of PD's default rule also changes `max-replicas`.
@@ -197,7 +194,8 @@ impl Patch {
                 None => rule.create_timestamp = u64::try_from(wall.unix_seconds()).unwrap_or(0),
             }
         }
-        self.applied(&now)?;
+        let (next, touched) = now.changed(&self.change())?;
+        let unmet = rules_unmet::check(request, &next, &touched)?;
         let default = self.rules.iter().find(|r| r.group_id == DEFAULT_GROUP && r.id == DEFAULT_ID);
         let replicas = default.map(|rule| u64::from(rule.count));
         let row = |r: &Rule| RuleRow { group: r.group_id.clone(), id: r.id.clone(), json: compact(&RuleJson::from(r)) };
@@ -222,6 +220,7 @@ impl Patch {
             ..ConfigChange::default()
         };
         app.propose(Command::ChangeConfig(Box::new(change))).await?;
+        rules_unmet::tell(app, &unmet);
         Ok(())
     }
 }
@@ -283,7 +282,7 @@ pub(super) async fn batch(request: &Request) -> Answer {
 
 fn read_batch(request: &Request) -> Result<Patch, Problem> {
     let parsed = body::parse(&request.body)?;
-    let now = current(request).all();
+    let now = current(request);
     let mut patch = Patch::default();
     for item in Node::root(&parsed).items("[]placement.RuleOp")? {
         let fields = item.fields("RuleOp", "placement.RuleOp")?;
@@ -292,7 +291,7 @@ fn read_batch(request: &Request) -> Result<Patch, Problem> {
             "del" => {
                 let (group, id) = (fields.text("group_id")?, fields.text("id")?);
                 if fields.flag("delete_by_id_prefix")? {
-                    let named = now.iter().filter(|r| r.group_id == group && r.id.starts_with(&id));
+                    let named = now.of_group(&group).into_iter().filter(|r| r.id.starts_with(&id));
                     patch.delete_rules.extend(named.map(|r| (group.clone(), r.id.clone())));
                 } else {
                     patch.delete_rules.push((group, id));

@@ -56,7 +56,7 @@ pub(super) fn by_state(request: &Request) -> Answer {
 /// `DELETE /store/{id}`
 pub(super) async fn delete(request: &Request) -> Answer {
     let id = request.store_param()?;
-    request.app.offline_store(id, request.query.has("force")).await?;
+    request.app.offline_store(id, request.query.has("force"), request.asked_by()).await?;
     Ok(Reply::ok(&"The store is set as Offline."))
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn set_state(request: &Request) -> Answer {
     if state.eq_ignore_ascii_case(StoreState::Up.name()) {
         request.app.up_store(id).await?;
     } else if state.eq_ignore_ascii_case(StoreState::Offline.name()) {
-        request.app.offline_store(id, false).await?;
+        request.app.offline_store(id, false, request.asked_by()).await?;
     } else {
         return Err(Problem::bad(format!("invalid state {state}")));
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the mapping from row changes to what they mean outside. Must not know: who listens.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Action, Cluster, Drain, GcPoints, GlobalConfigItem, Member, Row, RowKey, State, TtlItem};
 use crate::model::{ClusterVersion, MemberId, Mono, StoreId, StoreLimits, StoreRecord};
@@ -38,10 +38,10 @@ pub enum Change {
     },
     /// The cluster version is different.
     ClusterVersion(ClusterVersion),
-    /// Placement rules or groups are different.
-    RulesChanged,
-    /// Region label rules are different.
-    LabelRulesChanged,
+    /// Placement rules or groups are different: all that one command changed.
+    RulesChanged(Arc<RuleRows>),
+    /// Region label rules are different: the rows that one command changed.
+    LabelRulesChanged(Arc<LabelRows>),
     /// Keyspaces are different.
     KeyspacesChanged,
     /// An item of the global configuration was written, or (`item` is `None`) deleted.
@@ -76,23 +76,58 @@ pub enum Change {
     Failed(Arc<str>),
 }
 
-/// What `actions` (already written to `state`) mean outside, in their order; rule changes are told once.
+/// Placement rules and groups that changed, with their texts now; `None`: deleted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RuleRows {
+    /// By group and id.
+    pub rules: BTreeMap<(String, String), Option<Arc<str>>>,
+    /// By id.
+    pub groups: BTreeMap<String, Option<Arc<str>>>,
+}
+
+/// Label rules that changed, with their texts now; `None`: deleted.
+pub type LabelRows = BTreeMap<String, Option<Arc<str>>>;
+
+/// What `actions` (already written to `state`) mean outside, in their order; rules last, all of a command in one.
 pub(super) fn changes(state: &State, actions: &[Action]) -> Vec<Change> {
-    let mut out: Vec<Change> = Vec::with_capacity(actions.len());
+    let mut out: Vec<Change> = Vec::new();
+    let (mut rules, mut labels) = (RuleRows::default(), LabelRows::new());
     for action in actions {
+        if collect(action, &mut rules, &mut labels) {
+            continue;
+        }
         let change = match action {
             Action::Put(row) => of_put(state, row),
             Action::Delete(key) => of_delete(state, key),
         };
-        if let Some(change) = change {
-            let told_once =
-                matches!(change, Change::RulesChanged | Change::LabelRulesChanged | Change::KeyspacesChanged);
-            if !(told_once && out.contains(&change)) {
-                out.push(change);
-            }
+        // Keyspaces are told once.
+        if let Some(change) = change.filter(|c| *c != Change::KeyspacesChanged || !out.contains(c)) {
+            out.push(change);
         }
     }
+    if rules != RuleRows::default() {
+        out.push(Change::RulesChanged(Arc::new(rules)));
+    }
+    if !labels.is_empty() {
+        out.push(Change::LabelRulesChanged(Arc::new(labels)));
+    }
     out
+}
+
+/// Notes a change of a rule; false when it is none.
+fn collect(action: &Action, rules: &mut RuleRows, labels: &mut LabelRows) -> bool {
+    match action {
+        Action::Put(Row::Rule(group, id, json)) => {
+            rules.rules.insert((group.clone(), id.clone()), Some(json.clone()));
+        }
+        Action::Put(Row::RuleGroup(id, json)) => _ = rules.groups.insert(id.clone(), Some(json.clone())),
+        Action::Put(Row::LabelRule(id, json)) => _ = labels.insert(id.clone(), Some(json.clone())),
+        Action::Delete(RowKey::Rule(group, id)) => _ = rules.rules.insert((group.clone(), id.clone()), None),
+        Action::Delete(RowKey::RuleGroup(id)) => _ = rules.groups.insert(id.clone(), None),
+        Action::Delete(RowKey::LabelRule(id)) => _ = labels.insert(id.clone(), None),
+        _ => return false,
+    }
+    true
 }
 
 fn of_put(state: &State, row: &Row) -> Option<Change> {
@@ -105,8 +140,6 @@ fn of_put(state: &State, row: &Row) -> Option<Change> {
         Row::Drain(drain) => Change::DrainPut(drain.clone()),
         Row::Config(json) => Change::ConfigChanged(json.clone()),
         Row::TtlConfig(key, item) => Change::TtlConfigChanged { key: key.clone(), item: Some(item.clone()) },
-        Row::Rule(..) | Row::RuleGroup(..) => Change::RulesChanged,
-        Row::LabelRule(..) => Change::LabelRulesChanged,
         Row::Keyspace(..) => Change::KeyspacesChanged,
         Row::GlobalConfig(item) => {
             Change::GlobalConfig { key: item.key.clone(), item: Some(item.clone()), revision: state.global_revision }
@@ -114,9 +147,15 @@ fn of_put(state: &State, row: &Row) -> Option<Change> {
         Row::Gc(points) => Change::GcMoved(*points),
         Row::TsoUpper(upper) => Change::TsoWindow(*upper),
         Row::IdEnd(end) => Change::IdsTaken(*end),
-        Row::DeadStore(_) | Row::Barrier(_) | Row::GlobalRevision(_) | Row::MinResolvedTs(_) | Row::MaxPeerCount(_) => {
-            return None;
-        }
+        // Rules are collected before.
+        Row::Rule(..)
+        | Row::RuleGroup(..)
+        | Row::LabelRule(..)
+        | Row::DeadStore(_)
+        | Row::Barrier(_)
+        | Row::GlobalRevision(_)
+        | Row::MinResolvedTs(_)
+        | Row::MaxPeerCount(_) => return None,
     })
 }
 
@@ -126,13 +165,14 @@ fn of_delete(state: &State, key: &RowKey) -> Option<Change> {
         RowKey::Limits(id) => Change::LimitsChanged { id: *id, limits: None },
         RowKey::Drain(id) => Change::DrainEnded(*id),
         RowKey::TtlConfig(key) => Change::TtlConfigChanged { key: key.clone(), item: None },
-        RowKey::Rule(..) | RowKey::RuleGroup(_) => Change::RulesChanged,
-        RowKey::LabelRule(_) => Change::LabelRulesChanged,
         RowKey::Keyspace(_) => Change::KeyspacesChanged,
         RowKey::GlobalConfig(key) => {
             Change::GlobalConfig { key: key.clone(), item: None, revision: state.global_revision }
         }
-        RowKey::Cluster
+        RowKey::Rule(..)
+        | RowKey::RuleGroup(_)
+        | RowKey::LabelRule(_)
+        | RowKey::Cluster
         | RowKey::ClusterVersion
         | RowKey::Member(_)
         | RowKey::DeadStore(_)

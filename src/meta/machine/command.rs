@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Barrier, Drain, GcPoints, Member, encoding::base64_bytes};
+use super::{AskedBy, Barrier, Drain, GcPoints, Member, encoding::base64_bytes};
 use crate::model::{ClusterId, ClusterVersion, StoreId, StoreLabel, StoreLimits, StoreRecord, Wall};
 /// Version of the encoding of an [`Envelope`]; the first byte of each. A higher one comes from a newer Berth.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -51,6 +51,17 @@ pub struct NamedRow {
     pub id: String,
     /// The text.
     pub json: String,
+}
+
+/// A label rule that is to be replaced if its text is still `was`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LabelRuleReplacement {
+    /// Id.
+    pub id: String,
+    /// Its text as it was seen.
+    pub was: String,
+    /// Its new text; `None` deletes it.
+    pub becomes: Option<String>,
 }
 
 /// A configuration item that holds for a time only.
@@ -297,6 +308,18 @@ pub enum Command {
     UpdateMember(Member),
     /// Changes all that one request for a change of the configuration comes to, or nothing (C1).
     ChangeConfig(Box<ConfigChange>),
+    /// Replaces label rules that are still as they were seen: whoever has set one again meanwhile keeps what he set.
+    ReplaceLabelRules {
+        /// What.
+        changes: Vec<LabelRuleReplacement>,
+    },
+    /// Another command, and who asked for it: a drain that begins by it remembers that.
+    Asked {
+        /// Who.
+        by: AskedBy,
+        /// What.
+        command: Box<Command>,
+    },
 }
 
 /// What a command came to.

@@ -14,14 +14,19 @@ mod stores;
 #[cfg(test)]
 mod tests;
 
-pub use change::Change;
+pub use change::{Change, LabelRows, RuleRows};
 pub use command::{
-    Bootstrap, Command, ConfigChange, ENVELOPE_VERSION, Envelope, EnvelopeError, GlobalConfigChange, LimitKind,
-    MAX_COMMAND_BYTES, MAX_ROWS_A_COMMAND, MAX_ROWS_KEPT, NamedRow, Reply, RuleRow, TtlItem,
+    Bootstrap, Command, ConfigChange, ENVELOPE_VERSION, Envelope, EnvelopeError, GlobalConfigChange,
+    LabelRuleReplacement, LimitKind, MAX_COMMAND_BYTES, MAX_ROWS_A_COMMAND, MAX_ROWS_KEPT, NamedRow, Reply, RuleRow,
+    TtlItem,
 };
 pub use gc::MAX_BARRIERS;
 pub use refusal::{Refusal, proto_text};
-pub use state::{Action, Barrier, Cluster, Drain, GC_WORKER, GcPoints, GlobalConfigItem, Member, Row, RowKey, State};
+pub use state::{
+    Action, AskedBy, Barrier, Cluster, Drain, GC_WORKER, GcPoints, GlobalConfigItem, Member, Row, RowKey, State,
+};
+
+use std::sync::Arc;
 
 use crate::model::Wall;
 
@@ -86,7 +91,21 @@ pub fn plan(state: &State, now: Wall, command: &Command) -> Result<Plan, Refusal
         Command::SetMaxPeerCount { count } => Ok(Plan::done(vec![Action::Put(Row::MaxPeerCount(*count))])),
         Command::UpdateMember(member) => settings::update_member(state, member),
         Command::ChangeConfig(change) => settings::change_config(state, change),
+        Command::ReplaceLabelRules { changes } => settings::replace_label_rules(state, changes),
+        Command::Asked { by, command } => Ok(asked(plan(state, now, command)?, by)),
     }
+}
+
+/// A drain that begins by a plan remembers who asked for it.
+fn asked(mut plan: Plan, by: &AskedBy) -> Plan {
+    for action in &mut plan.actions {
+        if let Action::Put(Row::Drain(drain)) = action
+            && drain.by.is_none()
+        {
+            *drain = Arc::new(Drain { by: Some(by.clone()), ..Drain::clone(drain) });
+        }
+    }
+    plan
 }
 
 /// Plans and applies, and tells what changed: what a member does with each entry of the log.

@@ -5,8 +5,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Action, Cluster, ConfigChange, GlobalConfigChange, GlobalConfigItem, Member, NamedRow, Plan, Refusal, Reply, Row,
-    RowKey, RuleRow, State, TtlItem, bounded, room, stores,
+    Action, Cluster, ConfigChange, GlobalConfigChange, GlobalConfigItem, LabelRuleReplacement, Member, NamedRow, Plan,
+    Refusal, Reply, Row, RowKey, RuleRow, State, TtlItem, bounded, room, stores,
 };
 use crate::model::{ClusterId, ClusterVersion};
 
@@ -107,6 +107,17 @@ pub(super) fn put_label_rules(state: &State, rules: &[NamedRow], delete: &[Strin
     let mut actions: Vec<Action> = gone.into_iter().map(|id| Action::Delete(RowKey::LabelRule(id.clone()))).collect();
     actions.extend(rules.iter().map(label_rule));
     Ok(Plan::done(actions))
+}
+
+/// Replaces or deletes the label rules whose texts are still as they were seen; the others are passed over.
+pub(super) fn replace_label_rules(state: &State, changes: &[LabelRuleReplacement]) -> Result<Plan, Refusal> {
+    bounded(changes.len())?;
+    let unchanged = |c: &&LabelRuleReplacement| state.label_rules.get(&c.id).is_some_and(|text| **text == *c.was);
+    let action = |c: &LabelRuleReplacement| match &c.becomes {
+        Some(json) => Action::Put(Row::LabelRule(c.id.clone(), json.as_str().into())),
+        None => Action::Delete(RowKey::LabelRule(c.id.clone())),
+    };
+    Ok(Plan::done(changes.iter().filter(unchanged).map(action).collect()))
 }
 
 /// Takes the next `size` ids (at least one).

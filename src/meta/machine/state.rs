@@ -14,7 +14,7 @@ use super::{
     TtlItem,
     encoding::{base64_bytes, shared},
 };
-use crate::model::{ClusterId, ClusterVersion, MemberId, StoreId, StoreLimits, StoreRecord, Wall};
+use crate::model::{ClusterId, ClusterVersion, MemberId, PersistentMap, StoreId, StoreLimits, StoreRecord, Wall};
 
 /// The cluster as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -49,6 +49,15 @@ pub struct Member {
     pub leader_priority: i32,
 }
 
+/// Who asked for a change, as the audit line shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AskedBy {
+    /// What the caller calls itself.
+    pub component: String,
+    /// Where it called from.
+    pub ip: String,
+}
+
 /// What is remembered of a store that is being taken out.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Drain {
@@ -58,6 +67,9 @@ pub struct Drain {
     pub since: Wall,
     /// The limits before; `remove_peer` comes back on cancel. `None`: the store had none.
     pub previous: Option<StoreLimits>,
+    /// Who asked for it, when that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<AskedBy>,
 }
 
 /// The two points that GC moves. `gc <= txn` always.
@@ -227,8 +239,8 @@ pub enum Action {
     Delete(RowKey),
 }
 
-/// What the members agree on. A clone shares all its maps; an apply copies only the maps that it changes while someone holds the
-/// version before.
+/// What the members agree on. A clone shares all its maps; an apply copies only what it changes while someone holds the version
+/// before: of the maps that can be large some nodes, of the others the whole map.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct State {
     /// The cluster; `None` until the first leader gave it its id.
@@ -250,13 +262,13 @@ pub struct State {
     /// Configuration items that hold for a time.
     pub ttl_config: Arc<BTreeMap<String, Arc<TtlItem>>>,
     /// Placement rules by (group, id), as JSON.
-    pub rules: Arc<BTreeMap<(String, String), Arc<str>>>,
+    pub rules: PersistentMap<(String, String), Arc<str>>,
     /// Rule groups, as JSON.
-    pub rule_groups: Arc<BTreeMap<String, Arc<str>>>,
+    pub rule_groups: PersistentMap<String, Arc<str>>,
     /// Region label rules, as JSON.
-    pub label_rules: Arc<BTreeMap<String, Arc<str>>>,
+    pub label_rules: PersistentMap<String, Arc<str>>,
     /// Keyspaces, as JSON.
-    pub keyspaces: Arc<BTreeMap<String, Arc<str>>>,
+    pub keyspaces: PersistentMap<String, Arc<str>>,
     /// The last id taken for handing out.
     pub id_end: u64,
     /// Timestamps stay below this, Unix milliseconds.
@@ -290,7 +302,7 @@ impl State {
 
     /// The row of this key as it is now. Numbers that were never written read as absent.
     pub fn row(&self, key: &RowKey) -> Option<Row> {
-        fn text(map: &BTreeMap<String, Arc<str>>, id: &String, row: fn(String, Arc<str>) -> Row) -> Option<Row> {
+        fn text(map: &PersistentMap<String, Arc<str>>, id: &String, row: fn(String, Arc<str>) -> Row) -> Option<Row> {
             map.get(id).map(|json| row(id.clone(), json.clone()))
         }
         match key {
@@ -332,10 +344,10 @@ impl State {
             Row::DeadStore(id) => _ = Arc::make_mut(&mut self.dead_stores).insert(id),
             Row::Config(json) => self.config = Some(json),
             Row::TtlConfig(name, item) => drop(Arc::make_mut(&mut self.ttl_config).insert(name, item)),
-            Row::Rule(group, id, json) => drop(Arc::make_mut(&mut self.rules).insert((group, id), json)),
-            Row::RuleGroup(id, json) => drop(Arc::make_mut(&mut self.rule_groups).insert(id, json)),
-            Row::LabelRule(id, json) => drop(Arc::make_mut(&mut self.label_rules).insert(id, json)),
-            Row::Keyspace(id, json) => drop(Arc::make_mut(&mut self.keyspaces).insert(id, json)),
+            Row::Rule(group, id, json) => drop(self.rules.insert((group, id), json)),
+            Row::RuleGroup(id, json) => drop(self.rule_groups.insert(id, json)),
+            Row::LabelRule(id, json) => drop(self.label_rules.insert(id, json)),
+            Row::Keyspace(id, json) => drop(self.keyspaces.insert(id, json)),
             Row::IdEnd(end) => self.id_end = end,
             Row::TsoUpper(upper) => self.tso_upper_ms = upper,
             Row::Gc(points) => self.gc = points,
@@ -360,10 +372,10 @@ impl State {
             RowKey::DeadStore(id) => _ = Arc::make_mut(&mut self.dead_stores).remove(id),
             RowKey::Config => self.config = None,
             RowKey::TtlConfig(name) => drop(Arc::make_mut(&mut self.ttl_config).remove(name)),
-            RowKey::Rule(group, id) => drop(Arc::make_mut(&mut self.rules).remove(&(group.clone(), id.clone()))),
-            RowKey::RuleGroup(id) => drop(Arc::make_mut(&mut self.rule_groups).remove(id)),
-            RowKey::LabelRule(id) => drop(Arc::make_mut(&mut self.label_rules).remove(id)),
-            RowKey::Keyspace(id) => drop(Arc::make_mut(&mut self.keyspaces).remove(id)),
+            RowKey::Rule(group, id) => drop(self.rules.remove(&(group.clone(), id.clone()))),
+            RowKey::RuleGroup(id) => drop(self.rule_groups.remove(id)),
+            RowKey::LabelRule(id) => drop(self.label_rules.remove(id)),
+            RowKey::Keyspace(id) => drop(self.keyspaces.remove(id)),
             RowKey::IdEnd => self.id_end = 0,
             RowKey::TsoUpper => self.tso_upper_ms = 0,
             RowKey::Gc => self.gc = GcPoints::default(),

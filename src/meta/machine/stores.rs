@@ -234,7 +234,7 @@ pub(super) fn offline(
         drain.clone()
     } else {
         let previous = state.limits.get(&id).copied();
-        let drain = Arc::new(Drain { store: id, since: now, previous });
+        let drain = Arc::new(Drain { store: id, since: now, previous, by: None });
         actions.push(Action::Put(Row::Drain(drain.clone())));
         if let Some(limits) = previous {
             actions.push(Action::Put(Row::Limits(id, StoreLimits { remove_peer: UNLIMITED, ..limits })));

@@ -423,6 +423,47 @@ fn any_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+#[test]
+fn a_label_rule_costs_what_it_is_whatever_stands_beside_it() {
+    let row = |n: u32| NamedRow { id: format!("rule-{n}"), json: format!("{{\"n\":{n}}}") };
+    let mut state = cluster(1);
+    for n in 0..30_000 {
+        state.apply(&Action::Put(Row::LabelRule(row(n).id, row(n).json.into())));
+    }
+    // Others hold the version before, as readers and the publisher do.
+    let before = state.clone();
+    let command = Command::PutLabelRules { rules: vec![row(200_000)], delete: vec![row(777).id, "unknown".into()] };
+    let (plan, changes) = execute(&mut state, NOW, &command).unwrap();
+    assert_eq!(plan.actions.len(), 2);
+    let copied = state.label_rules.own_nodes(&before.label_rules);
+    assert!(copied <= 80, "{copied} of 30,000 entries were copied");
+    let rows = LabelRows::from([(row(777).id, None), (row(200_000).id, Some(row(200_000).json.as_str().into()))]);
+    assert_eq!(changes, [Change::LabelRulesChanged(Arc::new(rows))], "observers get what changed");
+    assert_eq!((state.rules.own_nodes(&before.rules), state.label_rules.len()), (0, before.label_rules.len()));
+}
+
+#[test]
+fn a_label_rule_that_was_set_again_is_not_replaced() {
+    let mut state = cluster(1);
+    let row = |id: &str, json: &str| NamedRow { id: id.into(), json: json.into() };
+    let set = Command::PutLabelRules { rules: vec![row("a", "1"), row("b", "1"), row("c", "1")], delete: vec![] };
+    execute(&mut state, NOW, &set).unwrap();
+    let replace = |id: &str, was: &str, becomes: Option<&str>| LabelRuleReplacement {
+        id: id.into(),
+        was: was.into(),
+        becomes: becomes.map(Into::into),
+    };
+    let changes =
+        vec![replace("a", "1", None), replace("b", "0", None), replace("c", "1", Some("2")), replace("d", "1", None)];
+    let (_, told) = execute(&mut state, NOW, &Command::ReplaceLabelRules { changes }).unwrap();
+    assert_eq!(
+        told,
+        [Change::LabelRulesChanged(Arc::new([("a".into(), None), ("c".into(), Some("2".into()))].into()))]
+    );
+    let get = |id: &str| state.label_rules.get(id).map(|text| text.to_string());
+    assert_eq!((get("a"), get("b"), get("c"), get("d")), (None, Some("1".into()), Some("2".into()), None));
+}
+
 /// The state from its rows, as a start reads them.
 fn from_rows(state: &State) -> State {
     let mut keys = vec![
@@ -494,4 +535,25 @@ proptest! {
         }
         prop_assert_eq!(from_rows(&state), state);
     }
+}
+
+#[test]
+fn a_drain_remembers_who_asked_for_it_first() {
+    let mut state = cluster(5);
+    let by = AskedBy { component: "pd-ctl".into(), ip: "10.0.0.7".into() };
+    let asked = |by: &AskedBy| Command::Asked { by: by.clone(), command: Box::new(offline(1)) };
+    run(&mut state, asked(&by)).unwrap();
+    assert_eq!(state.drains[&StoreId(1)].by, Some(by));
+    let other = AskedBy { component: "other".into(), ip: String::new() };
+    run(&mut state, asked(&other)).unwrap();
+    assert_eq!(state.drains[&StoreId(1)].by.as_ref().map(|by| by.component.as_str()), Some("pd-ctl"));
+    // A drain without an asker is written as before.
+    let mut plain = cluster(5);
+    run(&mut plain, offline(1)).unwrap();
+    assert!(!serde_json::to_string(&*plain.drains[&StoreId(1)]).unwrap().contains("by"));
+    refused(
+        &mut plain,
+        Command::Asked { by: AskedBy::default(), command: Box::new(offline(999)) },
+        "[PD:core:ErrStoreNotFound]store 999 not found",
+    );
 }

@@ -33,7 +33,7 @@ fn observers_are_told_in_order_before_the_proposer() {
     let seen = Arc::new(Mutex::new(vec![]));
     let (into, meta) = (seen.clone(), running.meta.clone());
     running.meta.observe(Box::new(move |change| {
-        if matches!(change, Change::LabelRulesChanged) {
+        if matches!(change, Change::LabelRulesChanged(_)) {
             // The state shows what the change is about.
             into.lock().push(meta.state().label_rules.len());
         }
@@ -103,7 +103,7 @@ fn the_log_is_cut_and_the_state_survives() {
 #[test]
 fn a_panic_of_an_observer_ends_serving() {
     let running = start(&FaultDisk::default(), 1, &TestClock::new());
-    running.meta.observe(Box::new(|change| assert!(!matches!(change, Change::LabelRulesChanged), "on purpose")));
+    running.meta.observe(Box::new(|change| assert!(!matches!(change, Change::LabelRulesChanged(_)), "on purpose")));
     assert!(running.meta.propose_blocking(mark(0)).is_err());
     running.host.stop();
     assert!(!running.meta.is_leader() && running.meta.failure().is_some());

@@ -30,6 +30,7 @@ fn d3_a_count_above_the_bound_is_refused() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // another thread is waited for, in real time
 fn d2_ids_that_nodes_show_are_never_given_out() {
     let (disk, clock) = (FaultDisk::default(), TestClock::new());
     let running = start(&disk, 1, &clock);

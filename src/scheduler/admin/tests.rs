@@ -45,7 +45,7 @@ fn refusals_are_as_recorded() {
 fn an_offline_store_may_get_a_peer_from_a_person() {
     let mut world = world();
     world.change_store(2, |s| Arc::make_mut(&mut s.record).state = StoreState::Offline);
-    let op = build(&world.view(), &Request::AddPeer { region: R, store: StoreId(2) }).unwrap();
+    let op = build(&world.view(), &Request::AddPeer { region: R, store: StoreId(2) }).unwrap().remove(0);
     assert_eq!(op.brief, "add peer: store [2]");
 }
 
@@ -57,7 +57,7 @@ fn a_region_moves_to_the_roles_that_are_asked_for() {
         (StoreId(1), Some(RuleRole::Voter)),
         (StoreId(3), Some(RuleRole::Follower)),
     ];
-    let op = build(&world.view(), &Request::TransferRegion { region: R, to }).unwrap();
+    let op = build(&world.view(), &Request::TransferRegion { region: R, to }).unwrap().remove(0);
     assert_eq!((op.brief.as_str(), op.kind.to_string().as_str()), ("mv peer: store [5] to [2]", "admin,region,leader"));
     let last = op.steps.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert!(last.contains(&"transfer leader from store 1 to store 2".to_owned()), "{last:?}");
@@ -68,6 +68,6 @@ fn without_placement_rules_no_roles_are_needed() {
     let mut world = world();
     Arc::make_mut(&mut world.settings.replication).enable_placement_rules = false;
     let to = vec![(StoreId(1), None), (StoreId(3), None), (StoreId(2), None)];
-    let op = build(&world.view(), &Request::TransferRegion { region: R, to }).unwrap();
+    let op = build(&world.view(), &Request::TransferRegion { region: R, to }).unwrap().remove(0);
     assert_eq!((op.brief.as_str(), op.kind.to_string().as_str()), ("mv peer: store [5] to [2]", "admin,region"));
 }

@@ -22,6 +22,10 @@ pub(super) fn find(view: &ClusterView<'_>, region: &Region) -> Found {
 pub(super) fn reason(error: BuildError) -> Reason {
     match error {
         BuildError::NoId => Reason::NoId,
+        // The builder's words for: no peer that stays may lead.
+        BuildError::Refused(text) if text == "no valid leader" || text.ends_with("target leader is not allowed") => {
+            Reason::NoLeaderTarget
+        }
         BuildError::Refused(text) => Reason::Build(text),
     }
 }

@@ -3,36 +3,44 @@
 //! Owns: the order of repairs and their names, kinds and priorities. Must not know: which store is best (`filter`), which steps an
 //! operator needs (`operator::builder`).
 
+mod witness;
+
 use std::sync::Arc;
 
 use super::{
-    Found, LeaderSpread,
+    Found, Memory,
     deny::{Cause, denied},
-    joint, orphan,
+    joint, orphan, parts,
 };
 use crate::{
     model::{LabelOp, Peer, Region, Role, Rule, RuleRole, StoreId, StoreState},
     scheduler::{
-        filter::{self, Budget, Refusal, Wanted, choose_target},
+        filter::{self, Budget, Wanted, choose_target},
         operator::{Builder, Kind, Operator, Priority},
-        outcome::{LimitKind, Reason, ScheduleLimit},
-        placement::{RegionFit, RuleFit, fit, labels},
+        outcome::Reason,
+        placement::{RegionFit, RuleFit, labels},
         view::ClusterView,
     },
     store::StoreInfo,
 };
 
-/// Whether nothing can be wrong, told without a fit: one voter rule for all stores, as many voters as it asks for, all on stores
-/// that are Up and ordinary, none reported down. This is the state of nearly every region nearly always, so it has to be cheap.
-pub(in crate::scheduler) fn is_plainly_healthy(view: &ClusterView<'_>, region: &Region) -> bool {
-    let [rule] = view.settings.rules.for_region(region) else { return false };
-    rule.role == RuleRole::Voter
-        && rule.constraints.is_empty()
-        && rule.location_labels.is_empty()
-        && !rule.is_witness
+/// Whether the peers are all right, told without a fit: one voter rule for all stores (or no rules and no location labels), as many
+/// voters as it asks for, all on stores that are Up and ordinary, none reported down.
+pub(super) fn is_plainly_healthy(view: &ClusterView<'_>, region: &Region) -> bool {
+    let replication = &view.settings.replication;
+    let count = if replication.enable_placement_rules {
+        let [rule] = view.settings.rules.for_region(region) else { return false };
+        let is_plain = rule.role == RuleRole::Voter
+            && rule.constraints.is_empty()
+            && rule.location_labels.is_empty()
+            && !rule.is_witness;
+        is_plain.then_some(u64::from(rule.count))
+    } else {
+        replication.location_labels.is_empty().then_some(replication.max_replicas)
+    };
+    count == Some(region.peers().len() as u64)
         && region.down.is_empty()
         && region.leader.is_some()
-        && region.peers().len() == rule.count as usize
         && region.peers().iter().all(|peer| {
             peer.role == Role::Voter
                 && !peer.is_witness
@@ -45,13 +53,9 @@ pub(in crate::scheduler) fn is_plainly_healthy(view: &ClusterView<'_>, region: &
 
 /// Left-over peers first, then for each rule: missing, down, offline, role, better location. Within a rule the first peer that
 /// cannot be helped does not keep the next one from being helped; what kept the first one is told if nothing else is done.
-pub(super) fn find(view: &ClusterView<'_>, budget: &dyn Budget, spread: &LeaderSpread, region: &Region) -> Found {
-    let rules = view.settings.rules.for_region(region);
-    if rules.is_empty() {
-        return Err(Reason::NoRule);
-    }
-    let fit = fit(region, rules, view.stores);
-    let checker = Checker { view, budget, spread, region, fit: &fit };
+pub(super) fn find(view: &ClusterView<'_>, budget: &dyn Budget, memory: &Memory, region: &Region) -> Found {
+    let fit = view.settings.rules.fit(region, view.stores).ok_or(Reason::NoRule)?;
+    let checker = Checker { view, budget, memory, region, fit: &fit };
     let mut blocked = None;
     if !fit.orphans.is_empty() {
         match checker.room().and_then(|()| orphan::find(view, region, &fit)) {
@@ -91,7 +95,7 @@ impl Loss {
 struct Checker<'a> {
     view: &'a ClusterView<'a>,
     budget: &'a dyn Budget,
-    spread: &'a LeaderSpread,
+    memory: &'a Memory,
     region: &'a Region,
     fit: &'a RegionFit,
 }
@@ -101,6 +105,9 @@ impl Checker<'_> {
     fn mend(&self, rule: &RuleFit) -> Found {
         if rule.missing() > 0 {
             return self.add(rule).map(Some);
+        }
+        if let Some(operator) = self.promote_witness(rule) {
+            return Ok(Some(operator));
         }
         let mut blocked = None;
         for loss in [Loss::Down, Loss::Offline] {
@@ -115,6 +122,9 @@ impl Checker<'_> {
             if let Some(operator) = self.fix_role(rule, peer)? {
                 return Ok(Some(operator));
             }
+        }
+        if let Some(operator) = self.fix_witness(rule)? {
+            return Ok(Some(operator));
         }
         match blocked {
             Some(reason) => Err(reason),
@@ -169,7 +179,7 @@ impl Checker<'_> {
         let beside = self.stores(rule, None);
         let target = choose_target(self.view, self.budget, &self.wanted(&rule.rule, &beside))?;
         self.builder("add-rule-peer")
-            .add_peer(new_peer(&rule.rule, target))
+            .add_peer(self.new_peer(&rule.rule, target))
             .priority(Priority::High)
             .build(Kind::REPLICA)
             .map_err(joint::reason)
@@ -180,8 +190,11 @@ impl Checker<'_> {
         self.room()?;
         let beside = self.stores(rule, Some(peer.store));
         let target = choose_target(self.view, self.budget, &self.wanted(&rule.rule, &beside))?;
-        if filter::needs_tokens(self.region) && !self.has_remove_token(peer.store) {
-            return Err(Reason::StoreLimit { store: peer.store, kind: LimitKind::RemovePeer });
+        parts::may_give(self.view, self.budget, self.region, peer.store)?;
+        if let Some(desc) = self.fast(peer, rule, loss) {
+            let witness = Peer { is_witness: true, ..new_peer(&rule.rule, target) };
+            let builder = self.builder(desc).remove_peer(peer.store).add_peer(witness);
+            return builder.priority(Priority::Urgent).build(Kind::REPLICA).map_err(joint::reason);
         }
         let next_leader = self.next_leader(peer);
         let (plain, moves_leader) = loss.descs();
@@ -191,7 +204,7 @@ impl Checker<'_> {
         };
         builder
             .remove_peer(peer.store)
-            .add_peer(new_peer(&rule.rule, target))
+            .add_peer(self.new_peer(&rule.rule, target))
             .priority(Priority::High)
             .build(Kind::REPLICA)
             .map_err(joint::reason)
@@ -205,7 +218,7 @@ impl Checker<'_> {
         }
         let healthy = |p: &Peer| !self.region.is_down(p.id) && !self.region.is_pending(p.id);
         let may = |p: &&Peer| p.id == leaving.id || healthy(p) && self.may_lead(p);
-        self.region.peers().iter().filter(may).map(|p| p.store).min_by_key(|s| self.spread.count(*s))
+        self.region.peers().iter().filter(may).map(|p| p.store).min_by_key(|s| self.memory.spread.count(*s))
     }
 
     /// Wrong roles. What a role cannot be mended with now is told as a reason and ends the rule's turn, as in PD.
@@ -276,25 +289,15 @@ impl Checker<'_> {
         }
         denied(self.view, self.region, Cause::BetterLocation)?;
         self.room()?;
-        if let Some(why) = filter::source_refusal(self.view, self.budget, old) {
-            return Err(source_reason(old, why));
-        }
-        let builder = self.builder("move-to-better-location").remove_peer(old.id()).add_peer(new_peer(asked, target));
+        parts::may_improve(self.view, self.budget, old)?;
+        let builder =
+            self.builder("move-to-better-location").remove_peer(old.id()).add_peer(self.new_peer(asked, target));
         builder.build(Kind::REPLICA).map(Some).map_err(joint::reason)
     }
 
     /// The store of the rule that lies nearest to the others; of equal ones the fullest.
     fn worst_placed(&self, rule: &RuleFit) -> Option<&StoreInfo> {
-        let stores = self.stores(rule, None);
-        let key = |s: &&StoreInfo| {
-            let apart =
-                labels::distinct_score(stores.iter().map(|o| &*o.record), &s.record, &rule.rule.location_labels);
-            (apart, -filter::score_of(self.view, s, 0))
-        };
-        stores.iter().copied().min_by(|a, b| {
-            let (a, b) = (key(a), key(b));
-            a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-        })
+        parts::worst_placed(self.view, &self.stores(rule, None), &rule.rule.location_labels)
     }
 
     /// The stores that a peer of this rule should lie apart from: those of all peers in the same role on the same engine, so that
@@ -312,8 +315,7 @@ impl Checker<'_> {
 
     /// The stores of a rule's peers, without one.
     fn stores(&self, rule: &RuleFit, without: Option<StoreId>) -> Vec<&StoreInfo> {
-        let peers = rule.peers.iter().filter(|p| Some(p.store) != without);
-        peers.filter_map(|p| self.view.stores.get(&p.store)).map(Arc::as_ref).collect()
+        parts::stores_of(self.view, &rule.peers, without)
     }
 
     fn wanted<'b>(&'b self, rule: &'b Rule, beside: &'b [&'b StoreInfo]) -> Wanted<'b> {
@@ -331,25 +333,9 @@ impl Checker<'_> {
         Builder::new(*self.view, self.region, desc)
     }
 
-    /// The rule checker's own limit, asked before anything is built so that no peer id is wasted.
     fn room(&self) -> Result<(), Reason> {
-        if self.budget.has_room(self.view, ScheduleLimit::Replica) {
-            return Ok(());
-        }
-        Err(Reason::ScheduleLimit(ScheduleLimit::Replica))
+        parts::room(self.view, self.budget)
     }
-
-    fn has_remove_token(&self, store: StoreId) -> bool {
-        self.budget.has_tokens(store, LimitKind::RemovePeer, self.view.now)
-    }
-}
-
-/// A refusal of the store that would give a peer away.
-fn source_reason(store: &StoreInfo, why: Refusal) -> Reason {
-    if why == Refusal::ExceedRemoveLimit {
-        return Reason::StoreLimit { store: store.id(), kind: LimitKind::RemovePeer };
-    }
-    Reason::TargetBusy { refused: [(why.name(), vec![store.id()])].into() }
 }
 
 /// Whether each two stores of the rule differ at the widest level.
@@ -367,7 +353,7 @@ fn asks_for_column_learner(rule: &Rule) -> bool {
         })
 }
 
-/// The peer that a rule wants on a store; its id is filled in when the operator is built.
+/// The peer with data that stands for what a rule wants on a store.
 fn new_peer(rule: &Rule, store: StoreId) -> Peer {
     let role = if rule.role == RuleRole::Learner { Role::Learner } else { Role::Voter };
     Peer { store, role, ..Peer::default() }

@@ -25,25 +25,26 @@ impl LeaderSpread {
         self.led.get(&store).copied().unwrap_or(0)
     }
 
-    /// Counts an admitted operator, if it replaces the leader of `region`.
-    pub fn admitted(&mut self, region: &Region, operator: &Operator) {
+    /// Whose turn to lead `operator` uses up, if it replaces the leader of `region`.
+    pub fn turn(region: &Region, operator: &Operator) -> Option<StoreId> {
         if !operator.desc.starts_with("replace-rule-") {
-            return;
+            return None;
         }
-        let Some(leader) = region.leader_store() else { return };
+        let leader = region.leader_store()?;
         let leaves = operator.steps.iter().any(|s| matches!(s, Step::RemovePeer { store, .. } if *store == leader));
         if !leaves {
-            return;
+            return None;
         }
-        let next = if operator.desc.ends_with("-leader-peer") {
-            operator.steps.iter().find_map(|s| match s {
-                Step::TransferLeader { to, .. } => Some(*to),
-                _ => None,
-            })
-        } else {
-            None
-        };
-        *self.led.entry(next.unwrap_or(leader)).or_default() += 1;
+        let next = operator.steps.iter().find_map(|s| match s {
+            Step::TransferLeader { to, .. } if operator.desc.ends_with("-leader-peer") => Some(*to),
+            _ => None,
+        });
+        Some(next.unwrap_or(leader))
+    }
+
+    /// Counts the turn of an operator that was admitted.
+    pub fn count_turn(&mut self, store: StoreId) {
+        *self.led.entry(store).or_default() += 1;
     }
 
     /// Starts over, when nothing is drained any more.

@@ -1,5 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod merge;
+mod replica;
+mod split;
+mod targets;
+mod witness;
+
 use std::{sync::Arc, time::Duration};
 
 use super::*;
@@ -112,20 +118,20 @@ fn the_peer_on_an_offline_store_is_replaced() {
 fn leaders_of_a_draining_store_go_round_the_stores_of_their_regions() {
     let mut w = world(6);
     w.set_state(1, StoreState::Offline);
-    let mut spread = LeaderSpread::default();
+    let mut memory = Memory::default();
     let mut names = Vec::new();
     for at in 1..=6 {
         let r = World::region(at, &[1, 2, 3]);
         w.with_view(|view, controller, _, _| {
-            let Outcome::Propose(ops) = check_with(view, controller, &spread, &r) else { panic!() };
+            let Outcome::Propose(ops) = check_with(view, controller, &memory, &r) else { panic!() };
             assert!(ops[0].kind.has(Kind::LEADER));
-            spread.admitted(&r, &ops[0]);
+            memory.spread.count_turn(LeaderSpread::turn(&r, &ops[0]).unwrap());
             names.push(ops[0].desc.clone());
         });
     }
     let (plain, leader) = ("replace-rule-offline-peer", "replace-rule-offline-leader-peer");
     assert_eq!(names, [plain, leader, leader, plain, leader, leader]);
-    assert_eq!([1, 2, 3].map(|s| spread.count(StoreId(s))), [2, 2, 2]);
+    assert_eq!([1, 2, 3].map(|s| memory.spread.count(StoreId(s))), [2, 2, 2]);
 }
 
 #[test]
@@ -312,17 +318,4 @@ fn o2_every_proposal_leads_to_a_better_fit() {
         assert!(after > before, "{before:?} → {after:?} from {stores:?}");
     }
     assert!(proposed > 100, "{proposed}");
-}
-
-/// The rule set of these tests is PD's default.
-#[test]
-fn a_region_across_a_rule_border_waits_for_its_split() {
-    let mut w = world(3);
-    let mut border = rule("b", RuleRole::Voter, 3, None);
-    border.range = crate::model::KeyRange::new(10u64.to_be_bytes().to_vec(), vec![]);
-    let all = RuleSet::default_rule(3, &[], "");
-    w.set_rules(vec![all, Rule { override_: true, index: 1, ..border }]);
-    let mut r = World::region(1, &[1, 2, 3]);
-    Arc::make_mut(&mut r.meta).range = crate::model::KeyRange::all();
-    assert_eq!(say(&mut w, &r), "no-rule");
 }

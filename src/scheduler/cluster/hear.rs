@@ -71,7 +71,7 @@ impl Cluster {
         let mut deciding = self.deciding.lock();
         let is_free = !deciding.controller.is_running(applied.region.id());
         if is_free {
-            deciding.patrol.on_region_changed(&applied.region);
+            deciding.patrol.on_region_reported(applied);
         }
         is_free
     }
@@ -85,7 +85,7 @@ impl Cluster {
                 d.controller.on_region_gone(view, gone.id(), out);
             }
             d.controller.on_heartbeat(view, &applied.region, out);
-            d.patrol.on_region_changed(&applied.region);
+            d.patrol.on_region_reported(applied);
         });
         out
     }

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use super::Controller;
+use super::{Controller, journal::Journal};
 use crate::{
     model::{OperatorId, RegionId},
     scheduler::{
@@ -155,6 +155,7 @@ impl Controller {
         let (region, id) = (op.region, op.id);
         *self.counts.entry(op.kind.counted_as()).or_default() += 1;
         self.count_influence(&op, op.current..op.steps.len(), true);
+        self.journals.insert(region, Journal::new(view, &op));
         let op = Arc::new(op);
         out.push(Effect::Tell(Event::OperatorAdded { op: op.clone() }));
         let push = op.step().map(|step| view.now.mono.plus(step.push_interval()));

@@ -76,10 +76,15 @@ impl Controller {
         op.check(region, view.now);
         let op = running.clone();
         self.count_influence(&op, before..op.current, false);
+        if source == DispatchSource::Heartbeat {
+            self.note_report(&op, before, view.now);
+        }
         match (op.status, op.step()) {
             (Status::Started, Some(step)) => {
                 if !self.drop_if_stale(view, &op, step, region, out) {
-                    send(view, step, region, source, out);
+                    if send(view, step, region, source, out) {
+                        self.note_sent(&op, view.now);
+                    }
                     return;
                 }
             }
@@ -96,7 +101,8 @@ impl Controller {
     /// Records an operator that ended by itself.
     fn finish(&mut self, region: RegionId, view: &ClusterView<'_>, out: &mut Vec<Effect>) {
         let Some(op) = self.take_out(region) else { return };
-        let partner = if op.status == Status::Timeout { op.merges_with() } else { None };
+        // When a merge is done its source has left the index, and its operator with it. One that is left over has nothing to wait for.
+        let partner = op.merges_with();
         self.bury(op, view.now, out);
         self.remove_partner(region, partner, view.now, out);
     }
@@ -135,8 +141,8 @@ fn check_new_store(view: &ClusterView<'_>, step: &Step) -> Result<(), StepError>
     }
 }
 
-/// Sends the step's command to the region's leader, if there is one to send.
-fn send(view: &ClusterView<'_>, step: &Step, region: &Region, source: DispatchSource, out: &mut Vec<Effect>) {
+/// Sends the step's command to the region's leader, if there is one to send; whether there was.
+fn send(view: &ClusterView<'_>, step: &Step, region: &Region, source: DispatchSource, out: &mut Vec<Effect>) -> bool {
     out.push(Effect::Tell(Event::CommandSent { region: region.id(), step: step.to_string(), source }));
     let kind = match step {
         Step::MergeRegion { to, passive: false, .. } => {
@@ -144,13 +150,13 @@ fn send(view: &ClusterView<'_>, step: &Step, region: &Region, source: DispatchSo
         }
         _ => step.command(region, joint_consensus(view.settings)),
     };
-    if let (Some(kind), Some(leader)) = (kind, region.leader_peer()) {
-        out.push(Effect::Send(Command {
-            store: leader.store,
-            region: region.id(),
-            epoch: region.epoch(),
-            target_peer: *leader,
-            kind,
-        }));
-    }
+    let (Some(kind), Some(leader)) = (kind, region.leader_peer()) else { return false };
+    out.push(Effect::Send(Command {
+        store: leader.store,
+        region: region.id(),
+        epoch: region.epoch(),
+        target_peer: *leader,
+        kind,
+    }));
+    true
 }

@@ -1,4 +1,6 @@
-//! Operators that have ended.
+//! Operators that have ended, by region, by id and by drain, with their journals; how long their steps usually take.
+//!
+//! Owns: what is kept, for how long, and what becomes counts. Must not know: why operators end.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -6,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use super::journal::{DrainHistory, Journal, Past, Typical};
 use crate::{
-    model::{Mono, Now, OperatorId, RegionId},
-    scheduler::operator::Operator,
+    model::{Mono, Now, OperatorId, RegionId, StoreId},
+    scheduler::operator::{Operator, Status},
 };
 
 /// For how long `/operators/records` and `/operators/{id}` remember.
@@ -17,28 +20,76 @@ const KEPT_FOR: Duration = Duration::from_secs(600);
 /// How many ended operators are remembered at most: at some 1.5 KiB each about 100 MiB.
 const KEPT_AT_MOST: usize = 65_536;
 
+/// How many operators of one drain are kept whole; older ones are counts.
+const KEPT_OF_A_DRAIN: usize = 10_000;
+/// How many drains are remembered; of more, those of the lowest store ids are forgotten.
+const DRAINS: usize = 256;
+
 /// The last end of each region for ten minutes, and the last operators by id.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     by_region: HashMap<RegionId, (Mono, Arc<Operator>)>,
     /// Ends in order of time; an entry is out of date when the region has had another end since.
     order: VecDeque<(Mono, RegionId)>,
-    by_id: BTreeMap<OperatorId, Arc<Operator>>,
+    by_id: BTreeMap<OperatorId, Past>,
+    drains: BTreeMap<StoreId, OfDrain>,
+    typical: Typical,
+}
+
+/// The operators of one drain.
+#[derive(Debug, Default)]
+struct OfDrain {
+    /// Those that are kept whole, oldest first.
+    whole: VecDeque<OperatorId>,
+    /// Those before them: description and result to how many.
+    older: BTreeMap<(String, &'static str), u64>,
+}
+
+impl OfDrain {
+    fn drop_first(&mut self, past: Option<&Past>) {
+        self.whole.pop_front();
+        if let Some(past) = past {
+            *self.older.entry((past.op.desc.clone(), past.op.status.word())).or_default() += 1;
+        }
+    }
 }
 
 impl Records {
-    pub(super) fn push(&mut self, op: Arc<Operator>, now: Now) {
+    pub(super) fn push(&mut self, op: Arc<Operator>, journal: Option<Journal>, now: Now) {
         // One that was refused never got an id of its own.
         if op.id != OperatorId(0) {
-            self.by_id.insert(op.id, op.clone());
-            while self.by_id.len() > KEPT_AT_MOST {
-                self.by_id.pop_first();
+            if op.status == Status::Success {
+                self.typical.learn(&op);
             }
+            self.keep(Past { op: op.clone(), journal: journal.unwrap_or_default() });
         }
         self.order.push_back((now.mono, op.region));
         self.by_region.insert(op.region, (now.mono, op));
         while self.order.len() > KEPT_AT_MOST {
             self.drop_first();
+        }
+    }
+
+    fn keep(&mut self, past: Past) {
+        for store in &past.journal.drains {
+            let drain = self.drains.entry(*store).or_default();
+            drain.whole.push_back(past.op.id);
+            if drain.whole.len() > KEPT_OF_A_DRAIN {
+                let oldest = drain.whole.front().and_then(|id| self.by_id.get(id));
+                drain.drop_first(oldest);
+            }
+        }
+        while self.drains.len() > DRAINS {
+            self.drains.pop_first();
+        }
+        self.by_id.insert(past.op.id, past);
+        while self.by_id.len() > KEPT_AT_MOST {
+            let Some((id, past)) = self.by_id.pop_first() else { break };
+            for store in &past.journal.drains {
+                if let Some(drain) = self.drains.get_mut(store).filter(|d| d.whole.front() == Some(&id)) {
+                    drain.drop_first(Some(&past));
+                }
+            }
         }
     }
 
@@ -59,8 +110,25 @@ impl Records {
         self.by_region.get(&region).map(|(_, op)| op.clone())
     }
 
-    pub(super) fn by_id(&self, id: OperatorId) -> Option<Arc<Operator>> {
-        self.by_id.get(&id).cloned()
+    pub(super) fn by_id(&self, id: OperatorId) -> Option<&Past> {
+        self.by_id.get(&id)
+    }
+
+    /// Those that `wanted` takes, the latest first.
+    pub(super) fn latest(&self, limit: usize, wanted: impl Fn(&Past) -> bool) -> Vec<Past> {
+        self.by_id.values().rev().filter(|past| wanted(past)).take(limit).cloned().collect()
+    }
+
+    /// The operators that a drain has had.
+    pub(super) fn of_drain(&self, store: StoreId, limit: usize) -> DrainHistory {
+        let Some(drain) = self.drains.get(&store) else { return DrainHistory::default() };
+        let whole = drain.whole.iter().rev().filter_map(|id| self.by_id.get(id)).take(limit).cloned().collect();
+        let older = drain.older.iter().map(|((desc, result), count)| (desc.clone(), *result, *count)).collect();
+        DrainHistory { kept: drain.whole.len(), whole, older }
+    }
+
+    pub(super) fn typical(&self) -> &Typical {
+        &self.typical
     }
 
     pub(super) fn since(&self, from: i64) -> Vec<Arc<Operator>> {
@@ -71,5 +139,53 @@ impl Records {
             .collect();
         found.sort_by_key(|(at, op)| (*at, op.region));
         found.into_iter().map(|(_, op)| op.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Region, scheduler::operator::Kind};
+
+    fn ended(id: u64) -> Arc<Operator> {
+        let region = Region::default();
+        let mut op =
+            Operator::new("replace-rule-offline-peer", String::new(), &region, Kind::REPLICA, vec![], Now::default());
+        op.id = OperatorId(id);
+        op.start(Now::default());
+        op.check(&region, Now::default());
+        Arc::new(op)
+    }
+
+    fn push(records: &mut Records, id: u64, drain: u64) {
+        let journal = Journal { drains: vec![StoreId(drain)], ..Journal::default() };
+        records.push(ended(id), Some(journal), Now::default());
+    }
+
+    #[test]
+    fn the_last_operators_of_a_drain_are_kept_whole_and_older_ones_as_counts() {
+        let mut records = Records::default();
+        for id in 1..=KEPT_OF_A_DRAIN as u64 + 7 {
+            push(&mut records, id, 3);
+        }
+        let told = records.of_drain(StoreId(3), 5);
+        assert_eq!((told.kept, told.whole.len(), told.whole[0].op.id), (KEPT_OF_A_DRAIN, 5, OperatorId(10_007)));
+        assert_eq!(told.older, [("replace-rule-offline-peer".to_owned(), "SUCCESS", 7)]);
+        assert!(records.by_id(OperatorId(1)).is_some(), "by its id it is still known");
+    }
+
+    #[test]
+    fn what_is_kept_in_all_is_bounded_and_the_sums_hold() {
+        let mut records = Records::default();
+        let drains = 8;
+        for id in 1..=80_000 {
+            push(&mut records, id, 1 + id % drains);
+        }
+        assert_eq!(records.by_id.len(), KEPT_AT_MOST);
+        for store in 1..=drains {
+            let told = records.of_drain(StoreId(store), usize::MAX);
+            let older: u64 = told.older.iter().map(|(.., count)| count).sum();
+            assert_eq!((told.kept as u64 + older, told.whole.len()), (10_000, told.kept));
+        }
     }
 }

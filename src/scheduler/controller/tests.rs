@@ -106,14 +106,14 @@ fn admission_is_all_or_nothing() {
     let mut out = Vec::new();
     controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &mut out).unwrap();
     // Store 5 has had its turn, and has a token now; store 3 has none left for a removal.
-    world.pass(Duration::from_secs(3));
+    world.pass(Duration::from_millis(3500));
     let refused = controller.add(&world.view(), vec![mv(&world, 2, 3, 5, Priority::High)], &mut out);
     assert_eq!(refused, Err(Reason::StoreLimit { store: StoreId(3), kind: LimitKind::RemovePeer }));
     assert!(controller.store_has_tokens(StoreId(5), LimitKind::AddPeer, world.now));
     assert!(controller.may_add(&world.view(), &[mv(&world, 2, 2, 5, Priority::High)]).is_ok());
     // Only urgent operators pass.
     assert!(controller.add(&world.view(), vec![mv(&world, 2, 3, 5, Priority::Urgent)], &mut out).is_ok());
-    world.pass(Duration::from_secs(1));
+    world.pass(Duration::from_millis(500));
     assert!(controller.add(&world.view(), vec![mv(&world, 3, 3, 4, Priority::High)], &mut out).is_ok());
 }
 

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     model::{Feature, Peer, PeerId, Region, Role, RuleRole, StoreId, StoreState},
-    scheduler::view::{ClusterView, Settings},
+    scheduler::{
+        placement::labels,
+        view::{ClusterView, Settings},
+    },
 };
 
 /// Why no operator could be built; PD's words.
@@ -35,6 +38,11 @@ impl BuildError {
 /// Whether membership changes go through joint consensus: every store knows it and the configuration wants it.
 pub fn joint_consensus(settings: &Settings) -> bool {
     settings.schedule.enable_joint_consensus && settings.version.supports(Feature::JointConsensus)
+}
+
+/// Whether peers may be witnesses: every store knows them and the configuration wants them.
+pub fn witnesses(settings: &Settings) -> bool {
+    settings.schedule.enable_witness && settings.version.supports(Feature::Witness)
 }
 
 /// Builds an operator for one region: name the peers that are wanted, then [`Builder::build`]. The first wish that cannot be
@@ -238,7 +246,10 @@ impl<'a> Builder<'a> {
         } else {
             // Dead peers go first: each removal then leaves the rest with a better majority than before.
             change.remove.sort_by_key(|p| (!self.unhealthy.contains(&p.store), p.store));
-            single_steps(&change, from, to, self.leads_early(&change, from, to))
+            let early = self.leads_early(&change, from, to);
+            single_steps(&change, from, to, early, |new, gone| {
+                (self.unhealthy.contains(&gone), self.nearness(new, gone))
+            })
         };
         if steps.is_empty() {
             return Err(BuildError::refused("no operator step is built"));
@@ -259,6 +270,13 @@ impl<'a> Builder<'a> {
     fn leads_early(&self, change: &Change, from: StoreId, to: StoreId) -> bool {
         let stays = self.view.stores.get(&from).is_some_and(|s| s.record.state == StoreState::Up);
         !stays && !change.add.is_empty() && self.origin.get(&to).is_some_and(|p| p.role.votes())
+    }
+
+    /// At how many location levels, widest first, two stores are in the same place: a peer had best be replaced by one nearby.
+    fn nearness(&self, a: StoreId, b: StoreId) -> usize {
+        let levels = &self.view.settings.replication.location_labels;
+        let (Some(a), Some(b)) = (self.view.stores.get(&a), self.view.stores.get(&b)) else { return 0 };
+        labels::first_difference(&a.record, &b.record, levels).unwrap_or(levels.len())
     }
 
     /// A peer that stays keeps its id, whatever the wish says.

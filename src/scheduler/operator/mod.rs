@@ -16,7 +16,7 @@ mod text;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-pub use builder::{BuildError, Builder, joint_consensus};
+pub use builder::{BuildError, Builder, joint_consensus, witnesses};
 pub use kind::{Kind, Priority};
 pub use step::{PeerAt, Step};
 pub use step_state::StepError;

@@ -117,26 +117,36 @@ pub(super) fn joint_steps(change: &Change, origin: &BTreeMap<StoreId, Peer>, fro
     steps
 }
 
-/// Without joint consensus: one change at a time. Promotions first, then each new voter is followed by the removal of one, so
-/// that the number of voters grows and shrinks by one, then the removals that are left, in the order of `change.remove`. A voter
-/// that shall be a learner is removed in its turn and comes back at once. The leader moves as late as it can: just before its
-/// peer goes, or at the end; with `early` it moves before all else.
-pub(super) fn single_steps(change: &Change, from: StoreId, to: StoreId, early: bool) -> Vec<Step> {
+/// Without joint consensus: one change at a time. Each peer that gets a vote, new ones before learners that are there already, is
+/// followed by the removal of one that `fits` it best, so that the number of voters grows and shrinks by one; then the removals that
+/// are left, in the order of `change.remove`. A voter that shall be a learner is removed in its turn and comes back at once. The
+/// leader moves as late as it can: just before its peer goes, or at the end; with `early` it moves before all else.
+pub(super) fn single_steps<F: Ord>(
+    change: &Change,
+    from: StoreId,
+    to: StoreId,
+    early: bool,
+    fits: impl Fn(StoreId, StoreId) -> F,
+) -> Vec<Step> {
     let mut walk = SingleSteps { steps: Vec::new(), leader: from, to };
     if early {
         walk.move_leader();
     }
-    walk.steps.extend(change.promote.iter().map(|p| Step::PromoteLearner(p.into())));
-
-    let (mut voters, learners): (Vec<Peer>, Vec<Peer>) = change.add.iter().partition(|p| p.role.votes());
+    let (voters, learners): (Vec<Peer>, Vec<Peer>) = change.add.iter().partition(|p| p.role.votes());
+    let promoted = change.promote.iter().map(|p| (true, *p));
+    let mut gains: Vec<(bool, Peer)> = voters.into_iter().map(|p| (false, p)).chain(promoted).collect();
     // The peer that the leader moves to has to vote before the leader's peer goes.
-    voters.sort_by_key(|p| (p.store != to, p.store));
+    gains.sort_by_key(|(is_there, p)| (p.store != to, *is_there, p.store));
     let (mut out, out_learners): (Vec<Peer>, Vec<Peer>) = change.remove.iter().partition(|p| p.role.votes());
     let comes_back = |gone: &Peer| learners.iter().find(|p| p.store == gone.store);
 
-    for peer in &voters {
-        walk.steps.extend([Step::AddLearner(peer.into()), Step::PromoteLearner(peer.into())]);
-        if let Some(i) = out.iter().position(|gone| comes_back(gone).is_none()) {
+    for (is_there, peer) in &gains {
+        if !is_there {
+            walk.steps.push(Step::AddLearner(peer.into()));
+        }
+        walk.steps.push(Step::PromoteLearner(peer.into()));
+        let leaving = out.iter().enumerate().rev().filter(|(_, gone)| comes_back(gone).is_none());
+        if let Some((i, _)) = leaving.max_by_key(|(_, gone)| fits(peer.store, gone.store)) {
             walk.take_out(&out.remove(i));
         }
     }

@@ -1,12 +1,15 @@
 //! The operators that are asked for by name.
 //!
-//! Owns: their wishes to the builder, and the two that no builder makes: a split, the leaving of a joint state.
+//! Owns: their wishes to the builder, and those that no builder makes: a split, a merge, the leaving of a joint state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{BuildError, Builder, Kind, Operator, PeerAt, Priority, Step, leader::Candidates, step::split_policy_name};
 use crate::{
-    model::{Key, Peer, Region, Role, StoreId, names::desc},
+    model::{
+        Key, Peer, PeerId, Region, Role, StoreId,
+        names::{desc, info},
+    },
     scheduler::view::ClusterView,
 };
 
@@ -95,7 +98,69 @@ impl Operator {
             brief.push_str(&format!(" and keys [{}]", hex.join(" ")));
         }
         let step = Step::SplitRegion { policy, keys, range: region.range().clone() };
+        let mut op = Operator::new(desc, brief, region, kind, vec![step], view.now);
+        op.info.insert(info::REGION_START_KEY.to_owned(), region.range().start.hex());
+        op.info.insert(info::REGION_END_KEY.to_owned(), region.range().end.hex());
+        Ok(op)
+    }
+
+    /// Makes a peer a witness, or one with data again.
+    ///
+    /// # Errors
+    /// When the region is in a joint state, or the peer leads and would be a witness.
+    pub fn switch_witness(
+        view: ClusterView<'_>,
+        region: &Region,
+        desc: &str,
+        peer: &Peer,
+        is_witness: bool,
+        kind: Kind,
+    ) -> Result<Operator, BuildError> {
+        if region.meta.in_joint_state() {
+            return Err(BuildError::refused("cannot build operator for region which is in joint state"));
+        }
+        if is_witness && region.leader == Some(peer.id) {
+            return Err(BuildError::refused("peer can't be witness"));
+        }
+        let to = if is_witness { "witness" } else { "non-witness" };
+        let brief = format!("switch peer: store [{}] to {to}", peer.store);
+        let step = Step::SwitchWitness(PeerAt { is_witness, ..peer.into() });
         Ok(Operator::new(desc, brief, region, kind, vec![step], view.now))
+    }
+
+    /// Merges `source` into its neighbour `target`: two operators that belong together. The source first gets the stores of the
+    /// target, if it has others; the target's operator only waits until it has the range.
+    ///
+    /// # Errors
+    /// When one is in a joint state, or the source cannot get the target's stores.
+    pub fn merge(
+        view: ClusterView<'_>,
+        source: &Region,
+        target: &Region,
+        desc: &str,
+        mut kind: Kind,
+    ) -> Result<[Operator; 2], BuildError> {
+        if source.meta.in_joint_state() || target.meta.in_joint_state() {
+            return Err(BuildError::refused("cannot merge regions which are in joint state"));
+        }
+        let mut steps = Vec::new();
+        if !lie_alike(source, target) {
+            let wanted = target.peers().iter().map(|p| (p.store, Peer { id: PeerId(0), ..*p })).collect();
+            let moved = Builder::new(view, source, desc).set_peers(&wanted).build(kind)?;
+            kind = moved.kind;
+            steps.extend_from_slice(&moved.steps);
+        }
+        let (from, to, to_range) = (source.id(), target.id(), target.range().clone());
+        let merge = |passive| Step::MergeRegion { from, to, to_range: to_range.clone(), passive };
+        steps.push(merge(false));
+        let brief = format!("merge: region {from} to {to}");
+        let mut active = Operator::new(desc, brief.clone(), source, kind, steps, view.now);
+        let mut passive = Operator::new(desc, brief, target, kind, vec![merge(true)], view.now);
+        // The target waits for all that the source does.
+        passive.timeout = active.timeout;
+        active.info.insert(info::RELATED_MERGE_REGION.to_owned(), to.to_string());
+        passive.info.insert(info::RELATED_MERGE_REGION.to_owned(), from.to_string());
+        Ok([active, passive])
     }
 
     /// Leaves a joint state that nobody else leaves. A leader that is being demoted hands over first, because the nodes refuse
@@ -146,6 +211,12 @@ impl Operator {
         op.priority = Priority::High;
         Ok(op)
     }
+}
+
+/// Whether two regions have like peers on the same stores: nodes merge only such.
+fn lie_alike(a: &Region, b: &Region) -> bool {
+    let alike = |p: &Peer, q: &Peer| p.role == q.role && p.is_witness == q.is_witness;
+    a.peers().len() == b.peers().len() && a.peers().iter().all(|p| b.meta.peer_on(p.store).is_some_and(|q| alike(p, q)))
 }
 
 /// The role when the joint state is left.

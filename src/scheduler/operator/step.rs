@@ -71,6 +71,8 @@ pub enum Step {
         /// Voters that became learners.
         demote: Vec<PeerAt>,
     },
+    /// Make a peer a witness, or one with data again, as `is_witness` says.
+    SwitchWitness(PeerAt),
     /// Split.
     SplitRegion {
         /// 0 scan, 1 approximate, 2 use keys.
@@ -130,8 +132,10 @@ impl Step {
         let fast = FAST_STEP_AT_LEAST.max(Duration::from_secs(size_mib.saturating_mul(6) / 10));
         let slow = SLOW_STEP_AT_LEAST.max(Duration::from_secs(size_mib.saturating_mul(6)));
         match self {
-            Step::AddPeer(_) | Step::AddLearner(_) => slow,
-            Step::TransferLeader { .. }
+            // A peer that was a witness needs all data.
+            Step::AddPeer(_) | Step::AddLearner(_) | Step::SwitchWitness(PeerAt { is_witness: false, .. }) => slow,
+            Step::SwitchWitness(_)
+            | Step::TransferLeader { .. }
             | Step::PromoteLearner(_)
             | Step::RemovePeer { .. }
             | Step::SplitRegion { .. } => fast,
@@ -153,6 +157,7 @@ impl Step {
             Step::AddPeer(_)
             | Step::AddLearner(_)
             | Step::RemovePeer { .. }
+            | Step::SwitchWitness(_)
             | Step::SplitRegion { .. }
             | Step::MergeRegion { .. } => SLOW_PUSH,
         }
@@ -163,6 +168,9 @@ impl Step {
         match self {
             Step::AddPeer(at) | Step::AddLearner(at) => Some((at.store, LimitKind::AddPeer)),
             Step::RemovePeer { store, .. } => Some((*store, LimitKind::RemovePeer)),
+            Step::SwitchWitness(at) => {
+                Some((at.store, if at.is_witness { LimitKind::RemovePeer } else { LimitKind::AddPeer }))
+            }
             Step::TransferLeader { .. }
             | Step::PromoteLearner(_)
             | Step::ChangePeerV2Enter { .. }
@@ -174,9 +182,9 @@ impl Step {
 
     /// The store that gets a new peer by this step.
     pub fn new_peer_store(&self) -> Option<StoreId> {
-        match self.limited_by() {
-            Some((store, LimitKind::AddPeer)) => Some(store),
-            Some((_, LimitKind::RemovePeer | LimitKind::SendSnapshot)) | None => None,
+        match self {
+            Step::AddPeer(at) | Step::AddLearner(at) => Some(at.store),
+            _ => None,
         }
     }
 
@@ -189,6 +197,10 @@ impl Step {
             Step::TransferLeader { from, to } => vec![(*from, leader(-1)), (*to, leader(1))],
             Step::AddPeer(at) | Step::AddLearner(at) => vec![(at.store, region(1))],
             Step::RemovePeer { store, .. } => vec![(*store, region(-1))],
+            Step::SwitchWitness(at) => {
+                let region_size = if at.is_witness { -size } else { size };
+                vec![(at.store, StoreInfluence { region_size, ..Default::default() })]
+            }
             Step::PromoteLearner(_)
             | Step::ChangePeerV2Enter { .. }
             | Step::ChangePeerV2Leave { .. }
@@ -240,6 +252,10 @@ impl fmt::Display for Step {
                 f.write_str("leave joint state")?;
                 write_changes(f, promote, demote)
             }
+            Step::SwitchWitness(at) => {
+                let to = if at.is_witness { "witness" } else { "non-witness" };
+                write!(f, "switch peer {} on store {} to {to}", at.peer, at.store)
+            }
             Step::SplitRegion { policy, .. } => write!(f, "split region with policy {}", split_policy_name(*policy)),
             Step::MergeRegion { from, to, .. } => write!(f, "merge region {from} into region {to}"),
         }
@@ -263,6 +279,8 @@ mod tests {
         );
         let witness = PeerAt { is_witness: true, ..at(7, 3) };
         assert_eq!(Step::AddLearner(witness).to_string(), "add witness learner peer 7 on store 3");
+        assert_eq!(Step::SwitchWitness(witness).to_string(), "switch peer 7 on store 3 to witness");
+        assert_eq!(Step::SwitchWitness(at(7, 3)).to_string(), "switch peer 7 on store 3 to non-witness");
         let split = Step::SplitRegion { policy: 1, keys: Vec::new(), range: KeyRange::all() };
         assert_eq!(split.to_string(), "split region with policy APPROXIMATE");
     }

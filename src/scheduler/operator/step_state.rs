@@ -77,6 +77,7 @@ impl Step {
                     && promote.iter().all(|at| has(region, at, |r| r == Role::Voter))
                     && demote.iter().all(|at| gone_or(region, at, |r| r == Role::Learner))
             }
+            Step::SwitchWitness(at) => has(region, at, |_| true) && switched(region, at) && !region.is_pending(at.peer),
             Step::SplitRegion { range, .. } => region.range() != range,
             Step::MergeRegion { passive, to_range, .. } => *passive && region.range() != to_range,
         }
@@ -99,7 +100,9 @@ impl Step {
                 }
                 Some(_) | None => Ok(()),
             },
-            Step::PromoteLearner(at) => role_of(region, at).map(|_| ()).ok_or(StepError::NoPeer),
+            Step::PromoteLearner(at) | Step::SwitchWitness(at) => {
+                role_of(region, at).map(|_| ()).ok_or(StepError::NoPeer)
+            }
             Step::RemovePeer { store, .. } if region.leader_store() == Some(*store) => Err(StepError::RemovesLeader),
             Step::ChangePeerV2Enter { promote, demote } => check_enter(region, promote, demote),
             Step::ChangePeerV2Leave { promote, demote } => check_leave(region, promote, demote),
@@ -113,6 +116,7 @@ impl Step {
         match self {
             Step::AddPeer(at) | Step::PromoteLearner(at) => u64::from(has(region, at, Role::votes)),
             Step::AddLearner(at) => u64::from(has(region, at, |_| true)),
+            Step::SwitchWitness(at) => u64::from(has(region, at, |_| true) && switched(region, at)),
             Step::RemovePeer { store, peer } => {
                 u64::from(region.meta.peer_on(*store).is_none_or(|found| found.id != *peer))
             }
@@ -161,6 +165,7 @@ impl Step {
                 Some(CommandKind::ChangePeerV2 { changes: promote.chain(demote).collect() })
             }
             Step::ChangePeerV2Leave { .. } => Some(CommandKind::ChangePeerV2 { changes: Vec::new() }),
+            Step::SwitchWitness(at) => Some(CommandKind::SwitchWitness { peer: at.peer, is_witness: at.is_witness }),
             Step::SplitRegion { policy, keys, .. } => Some(CommandKind::Split { policy: *policy, keys: keys.clone() }),
             Step::MergeRegion { .. } => None,
         }
@@ -174,6 +179,11 @@ fn role_of(region: &Region, at: &PeerAt) -> Option<Role> {
 
 fn has(region: &Region, at: &PeerAt, wanted: impl Fn(Role) -> bool) -> bool {
     role_of(region, at).is_some_and(wanted)
+}
+
+/// Whether the peer on the store is a witness, or none, as `at` says.
+fn switched(region: &Region, at: &PeerAt) -> bool {
+    region.meta.peer_on(at.store).is_some_and(|p| p.is_witness == at.is_witness)
 }
 
 /// Whether the store has no peer any more, or exactly this one in a wanted role.

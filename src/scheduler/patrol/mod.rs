@@ -7,36 +7,41 @@
 //! A scan meets mostly healthy regions; in a big cluster it would find those of a draining store in bursts, seconds apart. So a
 //! store's regions are listed the moment it becomes Offline or Down, and the list is worked off as fast as the limits allow. A
 //! region that cannot be helped sleeps until an event that its [`Reason`] names; a list that has no tokens to spend waits until
-//! the next one is due, instead of checking its regions over and over. The walk in key order meets everything again within a
-//! round, whatever events were missed.
+//! the next one is due, instead of checking its regions over and over. Nothing is polled: what sleeps costs nothing, however many
+//! they are ([`Patrol::checks`] counts). The walk in key order meets regions that no list knows, and after
+//! `queue::LONGEST_SLEEP` sleepers are looked at once more; both are nets under events that were missed, and nothing relies on them.
 
 mod queue;
+mod suspect;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     ops::Bound,
     sync::Arc,
     time::Duration,
 };
 
-pub use queue::{Blocked, Class};
-use queue::{Queue, Turns};
+pub use queue::{Blocked, Class, Waits};
+use queue::{LONGEST_SLEEP, Queue, Rest, Turns};
+use suspect::Suspects;
+use watch::Watch;
 
 use super::{
-    checker::{self, LeaderSpread, check_with},
+    checker::{self, LeaderSpread, Memory, check_with, parts},
     controller::Controller,
     effect::{Effect, Event},
-    filter,
+    filter::{self, Lens},
     operator::Operator,
     outcome::{LimitKind, Outcome, Reason, ScheduleLimit, Wake},
     view::ClusterView,
 };
 use crate::{
-    model::{Key, KeyRange, Mono, Region, RegionId, StoreId, StoreState},
-    store::{StoreInfo, index::Held},
+    model::{Key, KeyRange, Mono, Region, RegionId, StoreId, StoreState, Wall},
+    store::{Applied, StoreInfo, index::Held},
 };
 
 /// The fewest regions that a tick walks over: with ticks of 10 ms 200,000 regions are met within 16 s.
@@ -48,14 +53,12 @@ const MAX_BATCH: usize = 8192;
 const TICKS_A_ROUND: usize = 1600;
 /// The most listed regions that one tick checks, so that a long list cannot hold a tick up.
 const MAX_CHECKS: usize = 512;
-/// After so many regions in a row whose targets are all busy a list waits: others are hardly luckier.
-const MAX_HELD: usize = 64;
-/// How long a list waits when stores have tokens left but no region of it could use them just now.
+/// How long a list rests when stores have tokens left but the last regions of it could not use them, before the next are tried.
 const RETRY_BUSY: Duration = Duration::from_millis(100);
-/// How often a drained list is made anew from the index, for regions that were split off or missed.
-const REFILL_OFFLINE: Duration = Duration::from_secs(1);
-/// The same for a lost store, where most regions may be waiting to be reported down (those reports wake them anyway).
-const REFILL_DOWN: Duration = Duration::from_secs(10);
+/// How soon a drained list is made anew from the index when the index knows more regions of the store than are listed or moving.
+const REFILL_SHORT: Duration = Duration::from_secs(1);
+/// How often a list that has run out is made anew in any case: a net, since regions are listed when they are reported.
+const REFILL: Duration = LONGEST_SLEEP;
 /// The most regions of one store that are listed at once; a store that holds more is listed in parts.
 const MAX_LISTED: usize = 1 << 20;
 /// The most regions that wait to be looked at again after an event. The walk meets those that do not fit.
@@ -82,7 +85,14 @@ pub struct Patrol {
     /// Regions that an event made worth a look.
     recheck: VecDeque<RegionId>,
     recheck_known: HashSet<RegionId>,
-    spread: LeaderSpread,
+    suspects: Suspects,
+    /// What checkers remember.
+    memory: Memory,
+    watch: Watch,
+    /// When the first label that holds a sleeping region ends.
+    next_expiry: Option<Wall>,
+    /// Regions found wanting so far.
+    checks: u64,
 }
 
 impl Default for Patrol {
@@ -98,7 +108,11 @@ impl Default for Patrol {
             served: StoreId::default(),
             recheck: VecDeque::new(),
             recheck_known: HashSet::new(),
-            spread: LeaderSpread::default(),
+            suspects: Suspects::default(),
+            memory: Memory::default(),
+            watch: Watch::default(),
+            next_expiry: None,
+            checks: 0,
         }
     }
 }
@@ -129,28 +143,53 @@ impl Patrol {
         Self::default()
     }
 
-    /// A store's record or report changed: lists its regions at once when it drains or is lost, and wakes what waits for stores.
+    /// A store's record or limits changed: lists its regions at once when it drains or is lost, and wakes what waits for stores.
+    /// What it reports, and its silence, is seen by the ticks.
     pub fn on_store_changed(&mut self, view: &ClusterView<'_>, store: StoreId) {
         if let Some(info) = view.stores.get(&store) {
-            self.follow(view, info);
+            self.follow(view, info, 0);
         }
-        self.wake(Wake::Store);
+        self.wake(Wake::Store, view.now.mono);
     }
 
-    /// Configuration, rules or labels changed.
-    pub fn on_settings_changed(&mut self) {
-        self.wake(Wake::Settings);
+    /// Configuration, rules, labels or the pauses of checkers changed.
+    pub fn on_settings_changed(&mut self, now: Mono) {
+        self.wake(Wake::Settings, now);
     }
 
-    /// A region was reported with a change. Costs a few look-ups when nothing waits for it.
-    pub fn on_region_changed(&mut self, region: &Region) {
+    /// What waits for the end of something (a label, the pause of a checker) is woken then, without being asked before.
+    pub fn wake_at(&mut self, end: Wall) {
+        self.next_expiry = Some(self.next_expiry.map_or(end, |first| first.min(end)));
+    }
+
+    /// A region was reported. Costs a few look-ups when nothing waits for it.
+    pub fn on_region_reported(&mut self, applied: &Applied) {
+        for gone in &applied.removed {
+            self.forget_everywhere(gone.id());
+        }
+        let (region, changes) = (&applied.region, applied.changes);
         let id = region.id();
-        let waits = |q: &Queue| q.is_asleep(id);
-        let lost = |q: &Queue| waits(q) || !region.down.is_empty() && !q.knows(id);
-        let listed = region.peers().iter().filter_map(|p| self.stores.get(&p.store)).any(lost);
-        if listed || waits(&self.missing) || waits(&self.misplaced) || region.meta.in_joint_state() {
+        let changed = changes.is_new || changes.leader || changes.conf_ver || changes.version || changes.peers;
+        let mut look = region.meta.in_joint_state();
+        for (store, queue) in &mut self.stores {
+            if region.meta.peer_on(*store).is_none() {
+                if changed && queue.knows(id) {
+                    queue.forget(id);
+                }
+                continue;
+            }
+            let is_found = !queue.knows(id) && (queue.class == Class::Offline && changed || !region.down.is_empty());
+            look |= is_found || queue.is_woken_by_report(id, changed);
+        }
+        look |= [&self.missing, &self.misplaced].into_iter().any(|q| q.is_woken_by_report(id, changed));
+        if look {
             self.look_again(id);
         }
+    }
+
+    /// A region left the index.
+    pub fn on_region_gone(&mut self, region: RegionId) {
+        self.forget_everywhere(region);
     }
 
     /// A region's operator ended, well or not.
@@ -158,12 +197,26 @@ impl Patrol {
         self.look_again(region);
     }
 
+    /// How often a region was checked and found wanting so far: what blocked regions cost.
+    pub fn checks(&self) -> u64 {
+        self.checks
+    }
+
+    /// How a region waits, by the list that holds it for the longest.
+    pub fn waits(&self, region: &Region, now: Mono) -> Option<Waits> {
+        let of_stores = region.peers().iter().filter_map(|p| self.stores.get(&p.store));
+        let all = of_stores.chain([&self.missing, &self.misplaced]).filter_map(|q| q.waits(region.id(), now));
+        all.max_by_key(|w| (w.why.is_some(), w.asleep, std::cmp::Reverse(w.since)))
+    }
+
     /// One tick: events first, then the lists as far as the limits allow, then a part of the walk.
     pub fn tick(&mut self, view: &ClusterView<'_>, controller: &mut Controller, out: &mut Vec<Effect>) {
         if view.settings.schedule.halt_scheduling {
             return;
         }
-        self.follow_stores(view);
+        self.follow_stores(view, controller.running_len());
+        self.end_pauses(view);
+        self.look_at_suspects(view);
         self.look_at_events(view, controller, out);
         self.work(view, controller, out);
         self.walk(view, controller, out);
@@ -172,6 +225,11 @@ impl Patrol {
     /// What holds the regions of a draining or lost store: how many are in line and for what, how many sleep and why.
     pub fn blocked(&self, store: StoreId) -> Option<Blocked> {
         self.stores.get(&store).map(Queue::blocked)
+    }
+
+    /// Stores whose regions are listed, and for what.
+    pub fn listed(&self) -> impl Iterator<Item = (StoreId, Class)> + '_ {
+        self.stores.iter().map(|(store, queue)| (*store, queue.class))
     }
 
     fn queues(&mut self) -> impl Iterator<Item = &mut Queue> {
@@ -186,8 +244,24 @@ impl Patrol {
         }
     }
 
-    fn wake(&mut self, event: Wake) {
-        self.queues().for_each(|queue| queue.wake(event));
+    fn wake(&mut self, event: Wake, now: Mono) {
+        self.queues().for_each(|queue| queue.wake(event, now));
+    }
+
+    fn forget_everywhere(&mut self, region: RegionId) {
+        self.queues().for_each(|queue| queue.forget(region));
+    }
+
+    /// Sends a region to sleep, and remembers when the label that holds it ends.
+    fn sleep(&mut self, view: &ClusterView<'_>, at: At, region: &Region, reason: Reason) {
+        if matches!(reason, Reason::Denied { .. })
+            && let Some(end) = label_ends(view, region)
+        {
+            self.wake_at(end);
+        }
+        if let Some(queue) = self.queue(at) {
+            queue.sleep(region.id(), reason, view.now.mono);
+        }
     }
 
     fn look_again(&mut self, region: RegionId) {
@@ -196,32 +270,47 @@ impl Patrol {
         }
     }
 
-    fn follow_stores(&mut self, view: &ClusterView<'_>) {
+    /// `moving`: how many operators run, which may hold regions that no list knows.
+    fn follow_stores(&mut self, view: &ClusterView<'_>, moving: usize) {
         self.stores.retain(|id, _| view.stores.get(id).is_some_and(|s| class_of(view, s).is_some()));
         if self.stores.is_empty() {
-            self.spread.clear();
+            self.memory.spread.clear();
         }
         for store in view.stores.values() {
-            self.follow(view, store);
+            self.follow(view, store, moving);
         }
-        self.missing.wake_sleepers(view.now.mono);
-        self.misplaced.wake_sleepers(view.now.mono);
+        let now = view.now;
+        for event in self.watch.events(view) {
+            self.wake(event, now.mono);
+        }
+        if self.next_expiry.is_some_and(|end| end <= now.wall) {
+            self.next_expiry = None;
+            self.wake(Wake::Expiry, now.mono);
+        }
+        self.missing.wake_sleepers(now.mono);
+        self.misplaced.wake_sleepers(now.mono);
     }
 
     /// Lists the regions of a store that drains or is lost, if they are not listed yet or the list has run out.
-    fn follow(&mut self, view: &ClusterView<'_>, store: &StoreInfo) {
+    fn follow(&mut self, view: &ClusterView<'_>, store: &StoreInfo, moving: usize) {
         let Some(class) = class_of(view, store) else { return };
         let now = view.now.mono;
         let queue = self.stores.entry(store.id()).or_insert_with(|| Queue::new(class));
-        let every = if class == Class::Down { REFILL_DOWN } else { REFILL_OFFLINE };
-        let is_due = queue.filled.is_none_or(|at| queue.len() == 0 && now.since(at) >= every);
+        let is_due = || {
+            let Some(age) = queue.filled.map(|at| now.since(at)) else { return true };
+            let lacks = || {
+                let there = view.regions.count_of_store(store.id(), Held::Any);
+                there > (queue.known() + moving) as u64
+            };
+            queue.len() == 0 && (age >= REFILL || class == Class::Offline && age >= REFILL_SHORT && lacks())
+        };
         // A store that is Offline and falls silent too: its regions may now be repaired for another cause.
-        if queue.class != class || is_due {
+        if queue.class != class || is_due() {
             queue.class = class;
             queue.filled = Some(now);
             let mut regions = view.regions.of_store(store.id(), Held::Any, MAX_LISTED);
             regions.sort_unstable();
-            queue.fill(regions);
+            queue.fill(regions, now);
         }
         queue.wake_sleepers(now);
     }
@@ -232,7 +321,7 @@ impl Patrol {
             self.recheck_known.remove(&id);
             match view.regions.get(id) {
                 Some(region) => self.sort_in(view, controller, &region, true, out),
-                None => self.queues().for_each(|q| q.forget(id)),
+                None => self.forget_everywhere(id),
             }
         }
     }
@@ -248,8 +337,10 @@ impl Patrol {
             match self.attempt(view, controller, at, region, out) {
                 Tried::Admitted => {
                     let Some(queue) = self.queue(at) else { return };
-                    queue.held_in_row = 0;
                     let class = queue.class;
+                    if let Some((stores, reason)) = queue.served() {
+                        self.hold_if_short(view, controller, at, stores, &reason);
+                    }
                     self.turns.served(class);
                     if let At::Store(store) = at {
                         self.served = store;
@@ -257,15 +348,37 @@ impl Patrol {
                 }
                 Tried::Dropped => {}
                 Tried::Held(reason) => {
-                    let until = next_chance(view, controller, at);
                     let Some(queue) = self.queue(at) else { return };
-                    queue.held_in_row += 1;
-                    if queue.held_in_row >= MAX_HELD.min(queue.len()) {
-                        queue.hold(reason, until);
+                    match queue.held_again(&reason) {
+                        Rest::None => {}
+                        Rest::Soon => queue.hold(reason, view.now.mono.plus(RETRY_BUSY)),
+                        Rest::Event(stores) => {
+                            let until = first_token(view, controller, &stores);
+                            queue.hold_for(stores, reason, until);
+                        }
                     }
                 }
                 Tried::Full => return,
             }
+        }
+    }
+
+    /// Holds a list again whose regions are all known to wait for these stores, when the last of their tokens is spent: there is no
+    /// need to try each region once more.
+    fn hold_if_short(
+        &mut self,
+        view: &ClusterView<'_>,
+        controller: &Controller,
+        at: At,
+        stores: BTreeSet<StoreId>,
+        reason: &Reason,
+    ) {
+        if stores.iter().any(|s| controller.store_has_tokens(*s, LimitKind::AddPeer, view.now)) {
+            return;
+        }
+        let until = first_token(view, controller, &stores);
+        if let Some(queue) = self.queue(at) {
+            queue.hold_for(stores, reason.clone(), until);
         }
     }
 
@@ -297,33 +410,49 @@ impl Patrol {
         id: RegionId,
         out: &mut Vec<Effect>,
     ) -> Tried {
-        let Some(region) = view.regions.get(id) else { return Tried::Dropped };
-        let reason = match check_with(view, controller, &self.spread, &region) {
-            Outcome::Healthy => return Tried::Dropped,
+        let Some(region) = view.regions.get(id) else {
+            self.forget_everywhere(id);
+            return Tried::Dropped;
+        };
+        self.checks += 1;
+        let lens = Lens::new(controller);
+        let outcome = check_with(view, &lens, &self.memory, &region);
+        let choice = lens.into_choices().pop();
+        let reason = match outcome {
+            Outcome::Healthy => {
+                self.forget_everywhere(id);
+                return Tried::Dropped;
+            }
             Outcome::Propose(operators) => match self.admit(view, controller, &region, operators, out) {
-                Ok(()) => return Tried::Admitted,
+                Ok(()) => {
+                    self.forget_everywhere(id);
+                    controller.note_choice(id, choice);
+                    return Tried::Admitted;
+                }
                 Err(reason) => reason,
             },
             Outcome::Blocked(reason) => reason,
         };
         Self::tell_blocked(view, &region, &reason, out);
+        let now = view.now.mono;
         let Some(queue) = self.queue(at) else { return Tried::Dropped };
         match reason {
             Reason::ScheduleLimit(_) | Reason::NoId | Reason::Halted | Reason::NotPrepared => {
-                queue.enqueue(id, true);
+                queue.put_back(id, reason, true, now);
                 Tried::Full
             }
             Reason::StoreLimit { .. } | Reason::TargetBusy { .. } => {
-                queue.enqueue(id, false);
+                queue.put_back(id, reason.clone(), false, now);
                 Tried::Held(reason)
             }
             reason => {
-                queue.sleep(id, reason);
+                self.sleep(view, at, &region, reason);
                 Tried::Dropped
             }
         }
     }
 
+    /// Starts operators. The two of a merge that cannot start now are not waited for: the walk comes by again.
     fn admit(
         &mut self,
         view: &ClusterView<'_>,
@@ -332,10 +461,12 @@ impl Patrol {
         operators: Vec<Operator>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reason> {
-        let mut spread = self.spread.clone();
-        operators.iter().for_each(|operator| spread.admitted(region, operator));
+        if operators.len() > 1 && controller.may_add(view, &operators).is_err() {
+            return Ok(());
+        }
+        let turns: Vec<StoreId> = operators.iter().filter_map(|op| LeaderSpread::turn(region, op)).collect();
         controller.add(view, operators, out)?;
-        self.spread = spread;
+        turns.into_iter().for_each(|store| self.memory.spread.count_turn(store));
         Ok(())
     }
 
@@ -346,7 +477,7 @@ impl Patrol {
         let limit = (view.regions.len() / TICKS_A_ROUND).clamp(MIN_BATCH, MAX_BATCH);
         let batch = view.regions.scan(&KeyRange { start: self.cursor.clone(), end: Key::empty() }, limit);
         for region in &batch {
-            if !checker::is_plainly_healthy(view, region) {
+            if !checker::is_plainly_healthy(view, &self.memory, region) {
                 self.sort_in(view, controller, region, false, out);
             }
         }
@@ -382,27 +513,30 @@ impl Patrol {
         if !first && !region.meta.in_joint_state() && self.queue(at).is_some_and(|q| q.knows(id)) {
             return;
         }
-        match checker::look(view, controller, &self.spread, region) {
-            Outcome::Healthy => self.forget(region),
+        let outcome = checker::look(view, controller, &self.memory, region);
+        self.checks += u64::from(!matches!(outcome, Outcome::Healthy));
+        // (The limit that stops a look is none.)
+        if let Outcome::Blocked(reason) = &outcome
+            && !matches!(reason, Reason::ScheduleLimit(_))
+        {
+            Self::tell_blocked(view, region, reason, out);
+        }
+        match outcome {
+            Outcome::Healthy => self.forget_everywhere(id),
             Outcome::Propose(operators) => {
-                if let Err(reason) = self.admit(view, controller, region, operators, out)
-                    && let Some(queue) = self.queue(at)
-                {
-                    queue.sleep(id, reason);
+                if let Err(reason) = self.admit(view, controller, region, operators, out) {
+                    self.sleep(view, at, region, reason);
                 }
             }
-            Outcome::Blocked(reason) => {
-                // (The limit that stops a look is none.)
-                if !matches!(reason, Reason::ScheduleLimit(_)) {
-                    Self::tell_blocked(view, region, &reason, out);
-                }
+            // These wait in line, until a token is due or an operator has ended.
+            Outcome::Blocked(
+                Reason::ScheduleLimit(_) | Reason::TargetBusy { .. } | Reason::StoreLimit { .. } | Reason::NoId,
+            ) => {
                 if let Some(queue) = self.queue(at) {
-                    match reason {
-                        Reason::ScheduleLimit(_) => queue.enqueue(id, first),
-                        reason => queue.sleep(id, reason),
-                    }
+                    queue.enqueue(id, first, view.now.mono);
                 }
             }
+            Outcome::Blocked(reason) => self.sleep(view, at, region, reason),
         }
     }
 
@@ -420,22 +554,11 @@ impl Patrol {
         let (region, missing) = (Arc::clone(region), lacks_peers(view, region));
         out.push(Effect::Tell(Event::Blocked { region, missing, reason: reason.clone() }));
     }
-
-    fn forget(&mut self, region: &Region) {
-        for peer in region.peers() {
-            if let Some(queue) = self.stores.get_mut(&peer.store) {
-                queue.forget(region.id());
-            }
-        }
-        self.missing.forget(region.id());
-        self.misplaced.forget(region.id());
-    }
 }
 
 /// Whether a region has fewer peers than its rules ask for.
 fn lacks_peers(view: &ClusterView<'_>, region: &Region) -> bool {
-    let wanted: u64 = view.settings.rules.for_region(region).iter().map(|r| u64::from(r.count)).sum();
-    (region.peers().len() as u64) < wanted
+    (region.peers().len() as u64) < parts::wanted_peers(view, region)
 }
 
 /// Whether a store's regions are listed, and for what.
@@ -446,6 +569,13 @@ fn class_of(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Class> {
         StoreState::Offline => Some(Class::Offline),
         StoreState::Up => None,
     }
+}
+
+/// When the label that holds the region ends; `None`: for ever.
+fn label_ends(view: &ClusterView<'_>, region: &Region) -> Option<Wall> {
+    const KEY: &str = "schedule";
+    let (value, rule) = view.settings.labels.value(region.range(), KEY, view.now.wall)?;
+    rule.labels.iter().find(|label| label.key == KEY && label.value == value)?.expires
 }
 
 /// Stores that could be targets for something.
@@ -468,6 +598,14 @@ fn lacks_tokens(view: &ClusterView<'_>, controller: &Controller, at: At) -> Opti
     let refused: Vec<StoreId> = targets(view).collect();
     let name = filter::Refusal::ExceedAddLimit.name();
     Some(Reason::TargetBusy { refused: [(name, refused)].into() })
+}
+
+/// When the first of these stores has a token again; without any, an event or a region that joins opens the line.
+fn first_token(view: &ClusterView<'_>, controller: &Controller, stores: &BTreeSet<StoreId>) -> Mono {
+    let now = view.now;
+    let due = stores.iter().filter_map(|s| controller.next_token(*s, LimitKind::AddPeer, now)).min();
+    let net = now.mono.plus(LONGEST_SLEEP);
+    due.map_or(net, |due| due.min(net))
 }
 
 /// When a list that is held may try again: when the next token is due, but soon if some stores have tokens already.

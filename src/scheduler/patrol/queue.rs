@@ -1,19 +1,26 @@
 //! Regions in line for repair, and regions that sleep until something changes.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
-    model::{Mono, RegionId},
-    scheduler::outcome::{Reason, Wake},
+    model::{Mono, RegionId, StoreId},
+    scheduler::{
+        filter::Refusal,
+        outcome::{LimitKind, Reason, Wake},
+    },
 };
 
 /// The most regions that a list knows. The walk meets those that do not fit again.
 const MAX_KNOWN: usize = 1 << 20;
-/// After this time sleepers are looked at again whatever happened: the net under events that are missed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// After this time sleepers are looked at again whatever happened. Nothing relies on it: it is the net under events that are missed
+/// (every reason names its events, and a test shows for each that its event wakes).
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// After so many regions in a row whose targets are all busy a list rests: others are hardly luckier.
+const MAX_HELD: usize = 64;
 
 /// Kinds of work; each gets a share of what the limits allow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -63,7 +70,7 @@ impl Turns {
     }
 }
 
-/// What holds the regions of one list, for explanations.
+/// What holds the regions of one list, for tests and explanations.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Blocked {
     /// Kind of work.
@@ -73,7 +80,54 @@ pub struct Blocked {
     /// What the line waits for, if it waits, and until when at the longest.
     pub held: Option<(Reason, Mono)>,
     /// Sleeping regions by [`Reason::name`]: how many, one of them, and its reason in full.
-    pub asleep: BTreeMap<&'static str, (usize, RegionId, Reason)>,
+    pub asleep: BTreeMap<&'static str, (usize, RegionId, Arc<Reason>)>,
+}
+
+/// How one region waits.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Waits {
+    /// Whether nothing is tried before an event; else it is in line.
+    pub asleep: bool,
+    /// Since when it is listed, or since when it is refused for the present reason.
+    pub since: Mono,
+    /// Why the last try failed; of a region in line that was not tried, why its line waits.
+    pub why: Option<Arc<Reason>>,
+}
+
+/// Where a known region is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Line,
+    /// Taken out of line, being tried.
+    Out,
+    Asleep,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    place: Place,
+    since: Mono,
+    why: Option<Arc<Reason>>,
+}
+
+/// The line waits.
+#[derive(Clone, Debug)]
+struct Held {
+    reason: Arc<Reason>,
+    until: Mono,
+    /// Each region in line was tried, and none could be helped: one that joins may be luckier.
+    all_tried: bool,
+}
+
+/// What follows from one more region that waits for a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Rest {
+    /// The next one may be luckier.
+    None,
+    /// Many in a row were not: go on a little later.
+    Soon,
+    /// No region in line can be helped before one of these stores has tokens or another event comes.
+    Event(BTreeSet<StoreId>),
 }
 
 /// One list.
@@ -82,13 +136,18 @@ pub(super) struct Queue {
     pub(super) class: Class,
     /// When it was last made from the index; lists of found regions never are.
     pub(super) filled: Option<Mono>,
-    /// Regions in a row that waited for a store.
-    pub(super) held_in_row: usize,
+    /// Regions in a row that waited for a store, and the stores without tokens among those that refused them.
+    held_in_row: usize,
+    short_of_tokens: BTreeSet<StoreId>,
+    /// After all regions in line were tried in vain: the stores whose tokens they wait for. Forgotten with any event.
+    waits_for: Option<BTreeSet<StoreId>>,
     line: VecDeque<RegionId>,
-    /// Every region in line (`None`) and asleep.
-    known: HashMap<RegionId, Option<Reason>>,
+    known: HashMap<RegionId, Entry>,
+    lined: usize,
     asleep: usize,
-    held: Option<(Reason, Mono)>,
+    held: Option<Held>,
+    /// The last reason that a region went to sleep with: neighbours mostly share it.
+    last: Option<Arc<Reason>>,
     woken: Mono,
 }
 
@@ -98,24 +157,32 @@ impl Queue {
     }
 
     /// Puts all of `regions` in line that are not known yet.
-    pub(super) fn fill(&mut self, regions: impl IntoIterator<Item = RegionId>) {
+    pub(super) fn fill(&mut self, regions: impl IntoIterator<Item = RegionId>, now: Mono) {
         for region in regions {
             if !self.known.contains_key(&region) {
-                self.enqueue(region, false);
+                self.enqueue(region, false, now);
             }
         }
     }
 
     /// Puts a region in line, also if it slept. `first`: before all others.
-    pub(super) fn enqueue(&mut self, region: RegionId, first: bool) {
-        if self.known.len() >= MAX_KNOWN {
-            return;
+    pub(super) fn enqueue(&mut self, region: RegionId, first: bool, now: Mono) {
+        let is_full = self.known.len() >= MAX_KNOWN;
+        match self.known.get_mut(&region) {
+            Some(entry) if entry.place == Place::Line => return,
+            Some(entry) => {
+                self.asleep -= usize::from(entry.place == Place::Asleep);
+                entry.place = Place::Line;
+            }
+            None if is_full => return,
+            None => {
+                self.known.insert(region, Entry { place: Place::Line, since: now, why: None });
+                if self.held.as_ref().is_some_and(|held| held.all_tried) {
+                    self.release();
+                }
+            }
         }
-        match self.known.insert(region, None) {
-            Some(None) => return,
-            Some(Some(_)) => self.asleep -= 1,
-            None => {}
-        }
+        self.lined += 1;
         if first {
             self.line.push_front(region);
         } else {
@@ -128,37 +195,66 @@ impl Queue {
         loop {
             let region = self.line.pop_front()?;
             // Forgotten or asleep since it was put in line.
-            if matches!(self.known.get(&region), Some(None)) {
-                self.known.remove(&region);
+            if let Some(entry) = self.known.get_mut(&region).filter(|e| e.place == Place::Line) {
+                entry.place = Place::Out;
+                self.lined -= 1;
                 return Some(region);
             }
         }
     }
 
-    /// The region needs nothing.
+    /// The region needs nothing, or has an operator.
     pub(super) fn forget(&mut self, region: RegionId) {
-        if let Some(Some(_)) = self.known.remove(&region) {
-            self.asleep -= 1;
+        if let Some(entry) = self.known.remove(&region) {
+            self.asleep -= usize::from(entry.place == Place::Asleep);
+            self.lined -= usize::from(entry.place == Place::Line);
         }
     }
 
     /// Nothing can be done for the region before an event that its reason names.
-    pub(super) fn sleep(&mut self, region: RegionId, reason: Reason) {
-        if self.known.len() >= MAX_KNOWN {
-            return;
-        }
-        if !matches!(self.known.insert(region, Some(reason)), Some(Some(_))) {
+    pub(super) fn sleep(&mut self, region: RegionId, reason: Reason, now: Mono) {
+        if self.note(region, reason, now)
+            && let Some(entry) = self.known.get_mut(&region)
+            && entry.place != Place::Asleep
+        {
+            self.lined -= usize::from(entry.place == Place::Line);
+            entry.place = Place::Asleep;
             self.asleep += 1;
         }
     }
 
+    /// The region was tried in vain and goes back in line.
+    pub(super) fn put_back(&mut self, region: RegionId, reason: Reason, first: bool, now: Mono) {
+        self.note(region, reason, now);
+        self.enqueue(region, first, now);
+    }
+
+    /// Keeps why a region is refused, and since when for the same reason; false when the list is full.
+    fn note(&mut self, region: RegionId, reason: Reason, now: Mono) -> bool {
+        let full = self.known.len() >= MAX_KNOWN && !self.known.contains_key(&region);
+        if full {
+            return false;
+        }
+        let why = match &self.last {
+            Some(last) if **last == reason => Arc::clone(last),
+            _ => Arc::new(reason),
+        };
+        self.last = Some(Arc::clone(&why));
+        let entry = self.known.entry(region).or_insert(Entry { place: Place::Out, since: now, why: None });
+        if entry.why.as_ref().is_some_and(|old| old.name() != why.name()) {
+            entry.since = now;
+        }
+        entry.why = Some(why);
+        true
+    }
+
     /// Wakes the regions whose reasons name this event, and the line if it waits for it.
-    pub(super) fn wake(&mut self, event: Wake) {
-        if self.held.as_ref().is_some_and(|(reason, _)| reason.wakes().contains(&event)) {
-            self.held = None;
+    pub(super) fn wake(&mut self, event: Wake, now: Mono) {
+        if self.held.as_ref().is_some_and(|held| held.reason.wakes().contains(&event)) {
+            self.release();
         }
         if self.asleep > 0 {
-            self.wake_if(|reason| reason.wakes().contains(&event));
+            self.wake_if(|reason| reason.wakes().contains(&event), now);
         }
     }
 
@@ -168,32 +264,80 @@ impl Queue {
             self.woken = now;
         } else if now.since(self.woken) >= LONGEST_SLEEP {
             self.woken = now;
-            self.wake_if(|_| true);
+            self.wake_if(|_| true, now);
         }
     }
 
-    fn wake_if(&mut self, wakes: impl Fn(&Reason) -> bool) {
-        let asleep = self.known.iter().filter_map(|(id, reason)| reason.as_ref().filter(|r| wakes(r)).map(|_| *id));
-        let mut woken: Vec<RegionId> = asleep.collect();
+    fn wake_if(&mut self, wakes: impl Fn(&Reason) -> bool, now: Mono) {
+        let sleeps = |entry: &&Entry| entry.place == Place::Asleep && entry.why.as_ref().is_none_or(|why| wakes(why));
+        let mut woken: Vec<RegionId> =
+            self.known.iter().filter(|(_, entry)| sleeps(entry)).map(|(region, _)| *region).collect();
         woken.sort_unstable();
         for region in woken {
-            self.enqueue(region, false);
+            self.enqueue(region, false, now);
         }
     }
 
     /// The line waits: for `reason`, until `until` at the longest.
     pub(super) fn hold(&mut self, reason: Reason, until: Mono) {
+        self.held = Some(Held { reason: Arc::new(reason), until, all_tried: false });
+    }
+
+    /// The line waits for tokens of `stores`: all regions in it were tried, and no other store can help one.
+    pub(super) fn hold_for(&mut self, stores: BTreeSet<StoreId>, reason: Reason, until: Mono) {
         self.held_in_row = 0;
-        self.held = Some((reason, until));
+        self.waits_for = Some(stores);
+        self.held = Some(Held { reason: Arc::new(reason), until, all_tried: true });
+    }
+
+    fn release(&mut self) {
+        self.held = None;
+        self.waits_for = None;
+        _ = self.served();
+    }
+
+    /// An operator was admitted: what follows in line is tried afresh. Gives the stores that the whole line waits for, if it is known
+    /// to, and why.
+    pub(super) fn served(&mut self) -> Option<(BTreeSet<StoreId>, Arc<Reason>)> {
+        self.held_in_row = 0;
+        self.short_of_tokens.clear();
+        let reason = self.held.as_ref().filter(|held| held.all_tried).map(|held| Arc::clone(&held.reason));
+        self.waits_for.clone().zip(reason)
+    }
+
+    /// One more region waits for a store.
+    pub(super) fn held_again(&mut self, reason: &Reason) -> Rest {
+        self.held_in_row += 1;
+        match reason {
+            Reason::StoreLimit { store, kind: LimitKind::AddPeer } => _ = self.short_of_tokens.insert(*store),
+            Reason::TargetBusy { refused } => {
+                let short = refused.get(Refusal::ExceedAddLimit.name());
+                self.short_of_tokens.extend(short.into_iter().flatten());
+            }
+            _ => {}
+        }
+        if self.held_in_row >= self.lined {
+            Rest::Event(std::mem::take(&mut self.short_of_tokens))
+        } else if self.held_in_row.is_multiple_of(MAX_HELD) {
+            Rest::Soon
+        } else {
+            Rest::None
+        }
     }
 
     /// Whether a region is in line and the line does not wait.
     pub(super) fn is_ready(&self, now: Mono) -> bool {
-        !self.line.is_empty() && self.held.as_ref().is_none_or(|(_, until)| *until <= now)
+        self.lined > 0 && self.held.as_ref().is_none_or(|held| held.until <= now)
     }
 
-    pub(super) fn is_asleep(&self, region: RegionId) -> bool {
-        self.asleep > 0 && matches!(self.known.get(&region), Some(Some(_)))
+    /// Whether a report of the region, which shows a change or not, is worth a look: it sleeps, and this may have ended it.
+    pub(super) fn is_woken_by_report(&self, region: RegionId, changed: bool) -> bool {
+        let woken = |why: &Reason| changed || why.wakes().contains(&Wake::Heartbeat);
+        self.asleep > 0
+            && self
+                .known
+                .get(&region)
+                .is_some_and(|e| e.place == Place::Asleep && e.why.as_ref().is_none_or(|why| woken(why)))
     }
 
     pub(super) fn knows(&self, region: RegionId) -> bool {
@@ -202,20 +346,38 @@ impl Queue {
 
     /// How many regions are in line.
     pub(super) fn len(&self) -> usize {
-        self.known.len() - self.asleep
+        self.lined
+    }
+
+    /// How many regions are in line or asleep.
+    pub(super) fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    /// How a region waits, if it is here.
+    pub(super) fn waits(&self, region: RegionId, now: Mono) -> Option<Waits> {
+        let entry = self.known.get(&region)?;
+        let held = self.held.as_ref().filter(|held| held.until > now);
+        let why = match (entry.place, held) {
+            (Place::Asleep, _) => entry.why.clone(),
+            (_, Some(held)) => entry.why.clone().or_else(|| Some(Arc::clone(&held.reason))),
+            (_, None) => None,
+        };
+        Some(Waits { asleep: entry.place == Place::Asleep, since: entry.since, why })
     }
 
     pub(super) fn blocked(&self) -> Blocked {
-        let mut asleep: BTreeMap<&'static str, (usize, RegionId, Reason)> = BTreeMap::new();
-        for (id, reason) in &self.known {
-            let Some(reason) = reason else { continue };
-            let entry = asleep.entry(reason.name()).or_insert_with(|| (0, *id, reason.clone()));
-            entry.0 += 1;
-            if *id < entry.1 {
-                (entry.1, entry.2) = (*id, reason.clone());
+        let mut asleep: BTreeMap<&'static str, (usize, RegionId, Arc<Reason>)> = BTreeMap::new();
+        for (id, entry) in self.known.iter().filter(|(_, entry)| entry.place == Place::Asleep) {
+            let Some(why) = &entry.why else { continue };
+            let group = asleep.entry(why.name()).or_insert_with(|| (0, *id, Arc::clone(why)));
+            group.0 += 1;
+            if *id < group.1 {
+                (group.1, group.2) = (*id, Arc::clone(why));
             }
         }
-        Blocked { class: self.class, in_line: self.len(), held: self.held.clone(), asleep }
+        let held = self.held.as_ref().map(|held| (Reason::clone(&held.reason), held.until));
+        Blocked { class: self.class, in_line: self.lined, held, asleep }
     }
 }
 
@@ -226,36 +388,79 @@ mod tests {
     #[test]
     fn a_region_is_in_line_or_asleep_or_neither() {
         let mut queue = Queue::new(Class::Offline);
-        queue.fill([1, 2, 3].map(RegionId));
-        queue.fill([2, 3].map(RegionId));
+        let now = Mono::default();
+        queue.fill([1, 2, 3].map(RegionId), now);
+        queue.fill([2, 3].map(RegionId), now);
         assert_eq!(queue.len(), 3);
         let first = queue.pop();
         assert_eq!(first, Some(RegionId(1)));
-        queue.sleep(RegionId(1), Reason::NoLeader);
-        queue.sleep(RegionId(2), Reason::PendingPeer(crate::model::PeerId(9)));
-        assert_eq!((queue.len(), queue.is_asleep(RegionId(2))), (1, true));
+        queue.sleep(RegionId(1), Reason::NoLeader, now);
+        queue.sleep(RegionId(2), Reason::PendingPeer(crate::model::PeerId(9)), now);
+        let waits = queue.waits(RegionId(2), now);
+        assert_eq!((queue.len(), waits.map(|w| w.asleep)), (1, Some(true)));
         assert_eq!(queue.pop(), Some(RegionId(3)), "a region that was sent to sleep is no longer in line");
         assert_eq!(queue.pop(), None);
-        queue.wake(Wake::Store);
+        queue.wake(Wake::Store, now);
         assert_eq!(queue.pop(), None, "no reason here names stores");
-        queue.wake(Wake::Heartbeat);
+        queue.wake(Wake::Heartbeat, now);
         assert_eq!((queue.pop(), queue.pop(), queue.len()), (Some(RegionId(1)), Some(RegionId(2)), 0));
     }
 
     #[test]
     fn sleepers_wake_after_a_while_and_the_line_at_its_time() {
         let mut queue = Queue::new(Class::Missing);
-        queue.sleep(RegionId(1), Reason::NoRule);
         let at = |s| Mono::default().plus(Duration::from_secs(s));
-        queue.wake_sleepers(at(9));
+        queue.sleep(RegionId(1), Reason::NoRule, at(0));
+        queue.wake_sleepers(at(59));
         assert_eq!(queue.len(), 0);
-        queue.wake_sleepers(at(10));
-        assert!(queue.is_ready(at(10)));
-        queue.hold(Reason::TargetBusy { refused: BTreeMap::new() }, at(20));
-        assert!(!queue.is_ready(at(19)) && queue.is_ready(at(20)));
-        assert_eq!(queue.blocked().held.map(|(_, until)| until), Some(at(20)));
-        queue.wake(Wake::Store);
-        assert!(queue.is_ready(at(11)));
+        queue.wake_sleepers(at(60));
+        assert!(queue.is_ready(at(60)));
+        queue.hold(Reason::TargetBusy { refused: BTreeMap::new() }, at(90));
+        assert!(!queue.is_ready(at(89)) && queue.is_ready(at(90)));
+        assert_eq!(queue.blocked().held.map(|(_, until)| until), Some(at(90)));
+        queue.wake(Wake::Store, at(61));
+        assert!(queue.is_ready(at(61)));
+    }
+
+    #[test]
+    fn a_reason_is_remembered_with_the_time_since_it_holds() {
+        let mut queue = Queue::new(Class::Offline);
+        let at = |s| Mono::default().plus(Duration::from_secs(s));
+        queue.fill([RegionId(1)], at(0));
+        for (second, reason, since) in [(5, Reason::NoLeader, 0), (6, Reason::NoLeader, 0), (9, Reason::NoRule, 9)] {
+            queue.wake_if(|_| true, at(second));
+            assert_eq!(queue.pop(), Some(RegionId(1)));
+            queue.sleep(RegionId(1), reason.clone(), at(second));
+            let waits =
+                queue.waits(RegionId(1), at(second)).unwrap_or(Waits { asleep: false, since: at(99), why: None });
+            assert_eq!((waits.asleep, waits.since, waits.why.as_deref()), (true, at(since), Some(&reason)));
+        }
+    }
+
+    #[test]
+    fn a_line_in_which_all_were_tried_waits_for_an_event_and_opens_for_a_region_that_joins() {
+        let mut queue = Queue::new(Class::Offline);
+        let now = Mono::default();
+        queue.fill((1..=100).map(RegionId), now);
+        let busy =
+            |store| Reason::TargetBusy { refused: [(Refusal::ExceedAddLimit.name(), vec![StoreId(store)])].into() };
+        let mut rests = Vec::new();
+        for store in 1..=100 {
+            let region = queue.pop().unwrap_or_default();
+            queue.put_back(region, busy(1 + store % 2), false, now);
+            rests.push(queue.held_again(&busy(1 + store % 2)));
+        }
+        assert_eq!((&rests[63], &rests[98]), (&Rest::Soon, &Rest::None));
+        assert_eq!(rests[99], Rest::Event([1, 2].map(StoreId).into()));
+        queue.hold_for([1, 2].map(StoreId).into(), busy(1), now.plus(LONGEST_SLEEP));
+        assert_eq!(queue.served().map(|(stores, _)| stores.len()), Some(2));
+        assert!(!queue.is_ready(now));
+        queue.fill([RegionId(5)], now);
+        assert!(!queue.is_ready(now), "known already");
+        queue.enqueue(RegionId(101), true, now);
+        assert!(queue.is_ready(now));
+        assert_eq!(queue.pop(), Some(RegionId(101)));
+        assert!(queue.served().is_none(), "nothing is known of the one that joined");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod wakes;
+
 use super::*;
 use crate::{
     model::{LabelConstraint, LabelOp, Role, Rule, RuleRole, store::UNLIMITED},

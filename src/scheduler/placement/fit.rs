@@ -19,7 +19,7 @@ const MAX_CHOICES: usize = 50_000;
 const MAX_PEERS: usize = 20;
 
 /// The peers that serve one rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct RuleFit {
     /// The rule.
     pub rule: Arc<Rule>,
@@ -53,7 +53,7 @@ impl RuleFit {
 }
 
 /// How a region's peers serve the rules of its range.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct RegionFit {
     /// One for each rule, in the order of the rules.
     pub rules: Vec<RuleFit>,
@@ -222,7 +222,7 @@ impl<'a> Search<'a> {
     fn rule_fit(&self, index: usize, picked: u32) -> RuleFit {
         let rule = &self.rules[index];
         let chosen = || self.peers.iter().enumerate().filter(move |(i, _)| *i < MAX_PEERS && picked & 1 << i != 0);
-        let wrong = |p: &Peer| !has_role(p, Some(p.id) == self.leader, rule.role) || p.is_witness;
+        let wrong = |p: &Peer| !has_role(p, Some(p.id) == self.leader, rule.role) || p.is_witness && !rule.is_witness;
         RuleFit {
             rule: Arc::clone(rule),
             peers: chosen().map(|(_, (p, _))| *p).collect(),

@@ -4,12 +4,15 @@
 //! [`RuleSet`], then [`fit()`].
 
 mod fit;
+mod fit_cache;
 pub mod labels;
 mod rule_set;
+pub mod unmet;
 pub mod validate;
 
 pub use fit::{RegionFit, RuleFit, fit};
-pub use rule_set::{DEFAULT_GROUP, DEFAULT_ID, RuleSet};
+pub use fit_cache::{FitCache, MAX_FITS};
+pub use rule_set::{DEFAULT_GROUP, DEFAULT_ID, RuleKey, RuleSet, RulesChange, changed_ranges};
 
 /// Why rules are refused: PD's texts.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

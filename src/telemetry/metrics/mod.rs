@@ -232,6 +232,18 @@ group! {
         source_filter: IntCounterVec = "pd_schedule_source_filter" ["scope" "type" "source"];
         /// Counter of stores refused as target.
         target_filter: IntCounterVec = "pd_schedule_target_filter" ["scope" "type" "target"];
+        /// Placement rules that cannot be met by the stores there are.
+        unmet_rules: Gauge = "berth_unmet_rules" [];
+        /// Regions on stores that are being emptied, by what they wait for.
+        blocked: GaugeVec = "berth_drain_blocked_regions" ["store" "reason"];
+        /// Regions left on stores that are being emptied.
+        drain_regions: GaugeVec = "berth_drain_regions_left" ["store"];
+        /// Bytes left on stores that are being emptied.
+        drain_bytes: GaugeVec = "berth_drain_bytes_left" ["store"];
+        /// Seconds since when the oldest region waits, by what it waits for.
+        drain_oldest: GaugeVec = "berth_drain_oldest_blocked_seconds" ["store" "reason"];
+        /// 1 for the limit that the speed of a drain depends on now.
+        drain_binding: GaugeVec = "berth_drain_binding_limit" ["store" "limit"];
     }
 }
 

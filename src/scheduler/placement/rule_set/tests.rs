@@ -89,6 +89,74 @@ fn the_default_rule_is_the_replication_configuration() {
     assert!(set.get("pd", "default").is_some() && set.get("pd", "x").is_none());
 }
 
+#[test]
+fn a_rule_among_ten_thousand_costs_what_it_touches() {
+    let key = |n: usize| format!("{n:06}");
+    let table = |n: usize, count: u32| {
+        Arc::new(Rule { count, ..rule("tables", &format!("t{n}"), 0, &key(n * 2), &key(n * 2 + 1), V) })
+    };
+    let default = Arc::new(RuleSet::default_rule(3, &[], ""));
+    let all = RuleSet::new((0..10_000).map(|n| table(n, 1)).chain([default]).collect(), vec![]).unwrap();
+    let change = |rules: Vec<Arc<Rule>>, delete: &[usize]| RulesChange {
+        rules,
+        delete_rules: delete.iter().map(|n| ("tables".to_owned(), format!("t{n}"))).collect(),
+        ..RulesChange::default()
+    };
+    for (change, parts) in [
+        (change(vec![table(77, 2)], &[]), 1),
+        (change(vec![], &[5]), 0),
+        (change(vec![Arc::new(rule("x", "wide", 0, &key(100), &key(120), L))], &[1, 2]), 20),
+        (
+            RulesChange {
+                groups: vec![RuleGroup { id: "unused".into(), index: 7, override_: true }],
+                ..RulesChange::default()
+            },
+            0,
+        ),
+        (
+            RulesChange {
+                groups: vec![RuleGroup { id: "tables".into(), index: 0, override_: false }],
+                ..RulesChange::default()
+            },
+            0,
+        ),
+        (
+            RulesChange {
+                groups: vec![RuleGroup { id: "tables".into(), index: 7, override_: true }],
+                ..RulesChange::default()
+            },
+            10_000,
+        ),
+    ] {
+        let (next, touched) = all.changed(&change).unwrap();
+        assert_eq!(touched.len(), parts, "{change:?}");
+        assert!(next.rules.own_nodes(&all.rules) <= 100, "entries copied for {change:?}");
+        let from_scratch = RuleSet::new(next.all(), next.groups()).unwrap();
+        assert!(shown(&next).eq(shown(&from_scratch)));
+    }
+}
+
+/// All segments with what applies there.
+fn shown(set: &RuleSet) -> impl Iterator<Item = (KeyRange, Vec<Arc<Rule>>)> {
+    set.segments().map(|(range, rules)| (range, rules.to_vec()))
+}
+
+#[test]
+fn changed_ranges_are_those_of_old_and_new_rules() {
+    let default = RuleSet::default_rule(3, &[], "");
+    let old = set(&[default.clone(), rule("a", "1", 0, "b", "d", V), rule("a", "2", 0, "m", "p", L)], &[]).unwrap();
+    let range = |s: &str, e: &str| KeyRange::new(s.as_bytes(), e.as_bytes());
+    let to = |rules: &[Rule], groups: &[RuleGroup]| changed_ranges(&old, &set(rules, groups).unwrap());
+    let (first, second) = (rule("a", "1", 0, "b", "d", V), rule("a", "2", 0, "m", "p", L));
+    assert_eq!(to(&[default.clone(), first.clone(), second.clone()], &[]), []);
+    assert_eq!(to(&[default.clone(), first.clone()], &[]), [range("m", "p")]);
+    assert_eq!(to(&[default.clone(), rule("a", "1", 0, "c", "f", V), second.clone()], &[]), [range("b", "f")]);
+    let moved = RuleGroup { id: "a".into(), index: 3, override_: false };
+    assert_eq!(to(&[default.clone(), first.clone(), second.clone()], &[moved]), [range("b", "d"), range("m", "p")]);
+    let same = RuleGroup { id: "a".into(), index: 0, override_: false };
+    assert_eq!(to(&[default, first, second], &[same]), []);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -138,6 +206,63 @@ proptest! {
                 let range = KeyRange::new(probe.clone(), end);
                 let r = Region { meta: Arc::new(RegionMeta { range, ..RegionMeta::default() }), ..Region::default() };
                 prop_assert_eq!(names(built.for_region(&r)), at(probe));
+            }
+        }
+    }
+
+    /// A set that was changed step by step is the one from scratch, and a region outside the changed ranges keeps its rules.
+    #[test]
+    fn c4_a_changed_set_is_one_from_scratch(
+        steps in prop::collection::vec(
+            (prop::collection::vec((0..3usize, 0..4u8, 0..3i64, any::<bool>(), 0..6u8, 0..6u8, 0..4usize), 0..3),
+             prop::option::of((0..3usize, -1..2i64, any::<bool>(), any::<bool>()))), 1..12),
+    ) {
+        let names_of_groups = ["a", "b", "pd"];
+        let key = |n: u8| if n == 0 { vec![] } else { vec![b'a' + n] };
+        let mut now = set(&[RuleSet::default_rule(3, &[], "")], &[]).unwrap();
+        for (drawn, group) in steps {
+            let mut change = RulesChange::default();
+            for (group, id, index, over, start, end, role) in drawn {
+                let (group, id) = (names_of_groups[group].to_owned(), id.to_string());
+                if role == 3 {
+                    change.delete_rules.push((group, id));
+                } else if end == 0 || start < end {
+                    change.rules.push(Arc::new(Rule {
+                        group_id: group, id, index, override_: over, range: KeyRange::new(key(start), key(end)),
+                        role: [V, L, RuleRole::Leader][role], count: 1, ..Rule::default()
+                    }));
+                }
+            }
+            if let Some((group, index, over, goes)) = group {
+                let id = names_of_groups[group].to_owned();
+                if goes { change.delete_groups.push(id) } else { change.groups.push(RuleGroup { id, index, override_: over }) }
+            }
+            // What the maps would become.
+            let mut rules: BTreeMap<RuleKey, Arc<Rule>> = now.rules.iter().map(|(k, r)| (k.clone(), r.clone())).collect();
+            change.delete_rules.iter().for_each(|k| _ = rules.remove(k));
+            rules.extend(change.rules.iter().map(|r| ((r.group_id.clone(), r.id.clone()), r.clone())));
+            let mut groups: BTreeMap<String, RuleGroup> = now.groups.iter().map(|(k, g)| (k.clone(), g.clone())).collect();
+            change.delete_groups.iter().for_each(|id| _ = groups.remove(id));
+            groups.extend(change.groups.iter().map(|g| (g.id.clone(), g.clone())));
+            let scratch = RuleSet::new(rules.into_values().collect(), groups.into_values().collect());
+            match (now.changed(&change), scratch) {
+                (Ok((next, touched)), Ok(scratch)) => {
+                    prop_assert!(shown(&next).eq(shown(&scratch)));
+                    prop_assert_eq!(next.all(), scratch.all());
+                    prop_assert_eq!(next.groups(), scratch.groups());
+                    let changed = changed_ranges(&now, &next);
+                    for (range, _) in shown(&next) {
+                        let probe = Region { meta: Arc::new(RegionMeta { range: range.clone(), ..RegionMeta::default() }), ..Region::default() };
+                        let other = now.for_region(&probe) != next.for_region(&probe) && !now.for_region(&probe).is_empty();
+                        if other {
+                            prop_assert!(touched.contains(&range), "{range:?} was not told");
+                            prop_assert!(changed.iter().any(|c| c.covers(&range)), "{range:?} not in {changed:?}");
+                        }
+                    }
+                    now = next;
+                }
+                (Err(a), Err(b)) => prop_assert_eq!(a, b),
+                (a, b) => prop_assert!(false, "{:?} but from scratch {:?}", a.map(|_| ()), b.map(|_| ())),
             }
         }
     }

@@ -1,0 +1,143 @@
+//! `/berth/v1/region-labels`: who set a label rule, when, how long it still holds, and what it holds.
+//!
+//! Owns: the JSON shape. Must not know: what `schedule=deny` means (`scheduler::checker::deny` tells).
+
+use serde::Serialize;
+
+use super::{Answer, error::Problem, render::Reply, request::Request};
+use crate::{
+    api::rows::{self, SetBy},
+    model::{RegionLabel, RegionLabelRule, Wall},
+    scheduler::{
+        checker::deny::{self, Scope},
+        region_label::holds,
+    },
+};
+
+/// Rules in one answer, unless `limit` asks for fewer; `next` tells where the following one goes on.
+const MAX_LISTED: i64 = 1000;
+
+#[derive(Serialize)]
+struct LabelJson<'a> {
+    key: &'a str,
+    value: &'a str,
+    /// Seconds until it ends; absent: it holds until it is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    /// What it keeps from being done, if anything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct SetByJson {
+    component: String,
+    ip: String,
+    at: String,
+}
+
+#[derive(Serialize)]
+struct RangeJson {
+    start_key: String,
+    end_key: String,
+}
+
+#[derive(Serialize)]
+struct OwnedJson<'a> {
+    id: &'a str,
+    index: i64,
+    labels: Vec<LabelJson<'a>>,
+    /// `null`: it came with the cluster, or before Berth kept it.
+    set_by: Option<SetByJson>,
+    data: Vec<RangeJson>,
+}
+
+#[derive(Serialize)]
+struct ListJson<'a> {
+    count: usize,
+    rules: Vec<OwnedJson<'a>>,
+    /// The last id listed, when there are more: the next `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a str>,
+}
+
+/// A time as ISO 8601 prints it, UTC, to the second.
+fn date(at: Wall) -> String {
+    const FORM: &[time::format_description::BorrowedFormatItem<'_>] =
+        time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    let at = time::OffsetDateTime::from_unix_timestamp(at.unix_seconds());
+    // The format has only parts that every time has.
+    at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH).format(FORM).unwrap_or_default()
+}
+
+fn label(label: &RegionLabel, now: Wall, scope: Scope) -> LabelJson<'_> {
+    LabelJson {
+        key: &label.key,
+        value: &label.value,
+        seconds_left: label.expires.map(|end| end.unix_seconds() - now.unix_seconds()),
+        expires_at: label.expires.map(date),
+        holds: if deny::is_deny(&label.key, &label.value) { deny::held_by(scope) } else { Vec::new() },
+    }
+}
+
+fn show<'a>(rule: &'a RegionLabelRule, by: Option<SetBy>, now: Wall, scope: Scope) -> Option<OwnedJson<'a>> {
+    let labels: Vec<_> = rule.labels.iter().filter(|l| holds(l, now)).map(|l| label(l, now, scope)).collect();
+    (!labels.is_empty()).then(|| OwnedJson {
+        id: &rule.id,
+        index: rule.index,
+        labels,
+        set_by: by.map(|by| SetByJson { at: date(by.at()), component: by.component, ip: by.ip }),
+        data: rule
+            .ranges
+            .iter()
+            .map(|r| RangeJson { start_key: hex::encode(&*r.start), end_key: hex::encode(&*r.end) })
+            .collect(),
+    })
+}
+
+/// `GET /berth/v1/region-labels`, with `after` (an id), `limit`, and `deny=true` for those only that hold scheduling.
+pub(super) fn list(request: &Request) -> Answer {
+    let limit = request.query.int("limit", MAX_LISTED)?;
+    let limit = usize::try_from(limit.clamp(1, MAX_LISTED)).map_err(|_| Problem::bad("limit"))?;
+    let (after, deny_only) = (request.query.text("after"), request.query.text("deny") == "true");
+    let (settings, state, now) = (request.app.cluster.settings(), request.app.meta.state(), request.app.now().wall);
+    let scope = settings.berth.region_label_deny_scope;
+    let is_wanted = |rule: &RegionLabelRule| {
+        !deny_only || rule.labels.iter().any(|l| holds(l, now) && deny::is_deny(&l.key, &l.value))
+    };
+    let mut rules = settings.labels.from(&after).filter(|rule| rule.id != after && is_wanted(rule));
+    let by = |id: &str| state.label_rules.get(id).and_then(|json| rows::label_set_by(json));
+    let shown: Vec<_> = rules.by_ref().filter_map(|rule| show(rule, by(&rule.id), now, scope)).take(limit).collect();
+    let next = shown.last().map(|rule| rule.id).filter(|_| rules.next().is_some());
+    Ok(Reply::ok(&ListJson { count: settings.labels.len(), rules: shown, next }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_tells_who_set_it_and_how_long_it_holds() {
+        // 2026-11-22 12:54:16 UTC.
+        let now = Wall(1_795_352_056_000_000_000);
+        let label = |key: &str, value: &str, expires| RegionLabel {
+            key: key.into(),
+            value: value.into(),
+            expires,
+            ..RegionLabel::default()
+        };
+        let ends = Some(Wall(now.0 + 90_000_000_000));
+        let gone = Some(now);
+        let labels = vec![label("schedule", "deny", ends), label("merge_option", "deny", None), label("x", "y", gone)];
+        let rule = RegionLabelRule { id: "keep-still".into(), labels, ..RegionLabelRule::default() };
+        let by = SetBy::new("lightning", "10.0.0.9", now);
+        let shown = show(&rule, Some(by), now, Scope::Balance);
+        assert_eq!(
+            super::super::render::compact(&shown),
+            r#"{"id":"keep-still","index":0,"labels":[{"key":"schedule","value":"deny","seconds_left":90,"expires_at":"2026-11-22T12:55:46Z","holds":["balance","merge","scatter"]},{"key":"merge_option","value":"deny"}],"set_by":{"component":"lightning","ip":"10.0.0.9","at":"2026-11-22T12:54:16Z"},"data":[]}"#
+        );
+        assert!(show(&RegionLabelRule::default(), None, now, Scope::All).is_none());
+    }
+}

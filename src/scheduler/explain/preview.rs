@@ -1,0 +1,342 @@
+//! What a drain would be like, before anybody asks for it.
+//!
+//! Owns: the model of limits that says when it would end. Must not know: who asks, running operators beyond what [`Load`] sums up.
+//!
+//! Every region of the store is checked as it would be checked if the store were Offline, with tokens for everybody: that gives
+//! what holds a region, and which stores could take its peer. The moves are then given to stores in turn, each to the one of its
+//! possible stores that is the first to have a token, and no more at a time than `replica-schedule-limit` allows. That is how the
+//! work lists spend tokens, without the ticks in between. A large store is sampled.
+
+use std::{
+    cell::RefCell,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    drain::Binding,
+    why::{Group, Groups, Why},
+};
+use crate::{
+    model::{
+        Mono, NodeState, Now, PeerId, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, store::UNLIMITED,
+    },
+    scheduler::{
+        checker::{Memory, check_with},
+        controller::Controller,
+        filter::{Budget, Candidate, Lens},
+        life::{RemovalError, may_remove},
+        operator::{Operator, StoreInfluence, step::FULL_COST},
+        outcome::{LimitKind, Outcome, Reason, ScheduleLimit},
+        view::{ClusterView, IdSource},
+    },
+    store::{StoreInfo, index::Held},
+};
+
+/// At most so many regions are checked; of a larger store a part stands for all.
+const CHECKED_AT_MOST: usize = 20_000;
+/// A store is asked for no more regions than this.
+const MAX_REGIONS: usize = 1 << 20;
+/// How long a move takes when none was measured yet.
+const ASSUMED_MOVE: Duration = Duration::from_secs(5);
+/// The interval of store heartbeats: the store is buried with the first report after its last region has left.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// What is under way and what limits leave, as far as the model needs it.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    /// Store limits, peers a minute.
+    pub limits: BTreeMap<StoreId, StoreLimits>,
+    /// When stores have their next add-peer token, if not now.
+    pub next_token: BTreeMap<StoreId, Mono>,
+    /// What running operators will change.
+    pub influence: BTreeMap<StoreId, StoreInfluence>,
+    /// Operators that count against `replica-schedule-limit`.
+    pub running: u64,
+    /// How long a move usually takes, when it was measured.
+    pub move_takes: Option<Duration>,
+}
+
+impl Load {
+    /// Of a controller.
+    pub fn of(view: &ClusterView<'_>, controller: &Controller, limits: &BTreeMap<StoreId, StoreLimits>) -> Self {
+        let next = |id: &StoreId| Some((*id, controller.next_token(*id, LimitKind::AddPeer, view.now)?));
+        Self {
+            limits: limits.clone(),
+            next_token: view.stores.keys().filter_map(next).collect(),
+            influence: controller.influence().clone(),
+            running: controller.under_limit(view, ScheduleLimit::Replica).0,
+            move_takes: controller.typical().whole(),
+        }
+    }
+}
+
+/// A drain that nobody has asked for yet.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// The store.
+    pub store: StoreId,
+    /// Whether the DELETE would be accepted, or why not.
+    pub allowed: Result<(), RemovalError>,
+    /// Regions to move.
+    pub regions: u64,
+    /// Their size, bytes.
+    pub bytes: u64,
+    /// What would hold regions.
+    pub holds: Vec<Group>,
+    /// Regions that nothing would hold.
+    pub movable: u64,
+    /// When the last movable region has left; `None`: never, under the limits as they are.
+    pub takes: Option<Duration>,
+    /// Until when the store is Tombstone at the latest; `None` when something holds regions.
+    pub tombstone_after: Option<Duration>,
+    /// Which limit decides.
+    pub limit: Binding,
+    /// How long one move takes in the model, and whether that was measured.
+    pub move_takes: (Duration, bool),
+    /// Movable regions by the store that would take them, in the model.
+    pub targets: BTreeMap<StoreId, u64>,
+}
+
+/// The budget of the model: nothing is used up, and what was given to a store counts for its score.
+struct Open<'a> {
+    load: &'a Load,
+    given: RefCell<BTreeMap<StoreId, StoreInfluence>>,
+}
+
+impl Budget for Open<'_> {
+    fn is_running(&self, _: RegionId) -> bool {
+        false
+    }
+
+    fn has_room(&self, view: &ClusterView<'_>, limit: ScheduleLimit) -> bool {
+        limit != ScheduleLimit::Replica || view.settings.schedule.replica_schedule_limit > 0
+    }
+
+    fn has_tokens(&self, store: StoreId, kind: LimitKind, _: Now) -> bool {
+        kind != LimitKind::AddPeer || rate(self.load, store) > 0.0
+    }
+
+    fn next_token(&self, _: StoreId, _: LimitKind, _: Now) -> Option<Mono> {
+        None
+    }
+
+    fn influence_on(&self, store: StoreId) -> StoreInfluence {
+        let mut sum = self.load.influence.get(&store).copied().unwrap_or_default();
+        sum.add(self.given.borrow().get(&store).copied().unwrap_or_default());
+        sum
+    }
+}
+
+/// Ids for operators that are never started.
+struct Unnumbered;
+
+impl IdSource for Unnumbered {
+    fn next_peer_id(&self) -> Option<PeerId> {
+        Some(PeerId(0))
+    }
+}
+
+fn rate(load: &Load, store: StoreId) -> f64 {
+    load.limits.get(&store).map_or(UNLIMITED, |limits| limits.add_peer)
+}
+
+/// One region's move: the stores that could take it, best first, and what it costs of a store limit.
+struct Move {
+    targets: Vec<StoreId>,
+    cost: u64,
+}
+
+/// Works out what a drain of `store` would be like. `None` for an unknown store.
+pub fn preview(view: &ClusterView<'_>, load: &Load, store: StoreId) -> Option<Preview> {
+    let stores = as_offline(view, store)?;
+    let view_then = ClusterView { stores: &stores, ids: &Unnumbered, ..*view };
+    let mut ids = view.regions.of_store(store, Held::Any, MAX_REGIONS);
+    ids.sort_unstable();
+    let every = ids.len().div_ceil(CHECKED_AT_MOST).max(1);
+    let (moves, holds) = check_all(&view_then, load, ids.iter().step_by(every).copied());
+    let scale = |count: u64| (count * every as u64).min(ids.len() as u64);
+    let mut holds = holds.into_sorted();
+    holds.iter_mut().for_each(|group| group.regions = scale(group.regions));
+    let move_takes = load.move_takes.map_or((ASSUMED_MOVE, false), |took| (took, true));
+    let model = Model { load, now: view.now.mono, weight: every as u64, takes: move_takes.0 };
+    let most = view.settings.schedule.replica_schedule_limit;
+    let outcome = model.run(&moves, most);
+    // When nothing can be moved there is no end to tell.
+    let told = outcome.as_ref().filter(|_| ids.is_empty() || !moves.is_empty());
+    let takes = told.map(|outcome| outcome.ends.since(view.now.mono));
+    let limit = match (&outcome, holds.first()) {
+        _ if ids.is_empty() => Binding::Done,
+        (_, Some(group)) if moves.is_empty() => Binding::Blocked(group.why.name()),
+        (Some(outcome), _) => outcome.limit(load, most),
+        (None, _) => Binding::Blocked("no-target"),
+    };
+    Some(Preview {
+        store,
+        allowed: may_remove(view, store, false),
+        regions: ids.len() as u64,
+        bytes: view.regions.summary(store).region_size_mib << 20,
+        movable: scale(moves.len() as u64),
+        takes,
+        tombstone_after: takes.filter(|_| holds.is_empty()).map(|takes| takes + REPORT_EVERY),
+        holds,
+        limit,
+        move_takes,
+        targets: outcome.map(|o| o.given).unwrap_or_default(),
+    })
+}
+
+/// The stores as they would be: this one Offline.
+fn as_offline(view: &ClusterView<'_>, store: StoreId) -> Option<BTreeMap<StoreId, Arc<StoreInfo>>> {
+    let mut stores = view.stores.clone();
+    let info = stores.get_mut(&store)?;
+    let record =
+        StoreRecord { state: StoreState::Offline, node_state: NodeState::Removing, ..StoreRecord::clone(&info.record) };
+    *info = Arc::new(info.with_record(record));
+    Some(stores)
+}
+
+/// Checks regions as the work list would.
+fn check_all(view: &ClusterView<'_>, load: &Load, ids: impl Iterator<Item = RegionId>) -> (Vec<Move>, Groups) {
+    let budget = Open { load, given: RefCell::default() };
+    let (mut moves, mut holds) = (Vec::new(), Groups::default());
+    for region in ids.filter_map(|id| view.regions.get(id)) {
+        let lens = Lens::new(&budget).in_full();
+        match check_with(view, &lens, &Memory::default(), &region) {
+            Outcome::Healthy => {}
+            Outcome::Blocked(reason) => {
+                holds.add(region.id(), &Why::Blocked(Arc::new(reason)), view.now.mono);
+            }
+            Outcome::Propose(operators) => {
+                let judged = lens.into_judged().pop();
+                moves.push(plan(&budget, &region, &operators, judged.map(|(_, candidates)| candidates)));
+            }
+        }
+    }
+    (moves, holds)
+}
+
+/// What an operator would take: its own target first, then the others that would have done as well.
+fn plan(budget: &Open<'_>, region: &Region, operators: &[Operator], judged: Option<Vec<Candidate>>) -> Move {
+    let chosen = operators.iter().flat_map(|op| op.steps.iter()).find_map(|step| step.new_peer_store());
+    let cost = operators.first().map_or(FULL_COST, |op| op.move_cost);
+    let Some(chosen) = chosen else { return Move { targets: Vec::new(), cost: 0 } };
+    let size = i64::try_from(region.size_mib).unwrap_or(i64::MAX);
+    let share = StoreInfluence { region_size: size, region_count: 1, ..StoreInfluence::default() };
+    budget.given.borrow_mut().entry(chosen).or_default().add(share);
+    let mut open: Vec<Candidate> = judged.unwrap_or_default();
+    open.retain(|c| c.refused.is_empty());
+    let best = open.iter().map(|c| c.apart).fold(f64::NEG_INFINITY, f64::max);
+    open.retain(|c| c.apart >= best && c.store != chosen);
+    open.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.store.cmp(&b.store)));
+    Move { targets: std::iter::once(chosen).chain(open.into_iter().map(|c| c.store)).collect(), cost }
+}
+
+/// Tokens and slots over time.
+struct Model<'a> {
+    load: &'a Load,
+    now: Mono,
+    /// How many regions one stands for.
+    weight: u64,
+    takes: Duration,
+}
+
+/// What the model came to.
+struct Modelled {
+    /// When the last region has left.
+    ends: Mono,
+    /// When that would be if only tokens counted.
+    tokens_end: Mono,
+    /// When the last token of each store is spent.
+    busy_until: BTreeMap<StoreId, Mono>,
+    given: BTreeMap<StoreId, u64>,
+    began: Mono,
+    takes: Duration,
+}
+
+impl Model<'_> {
+    /// `None` when some move has no store that ever gets a token.
+    fn run(&self, moves: &[Move], most: u64) -> Option<Modelled> {
+        let mut free: BTreeMap<StoreId, Mono> = BTreeMap::new();
+        let mut given: BTreeMap<StoreId, u64> = BTreeMap::new();
+        let mut starts: Vec<Mono> = Vec::with_capacity(moves.len());
+        for one in moves {
+            if one.targets.is_empty() {
+                starts.push(self.now);
+                continue;
+            }
+            let due = |store: &StoreId| *free.get(store).unwrap_or(&self.first_token(*store));
+            let open = one.targets.iter().filter(|store| rate(self.load, **store) > 0.0);
+            // The first to have a token; of equal ones that which got the fewest, so that free targets share.
+            let store = *open.min_by_key(|store| (due(store), given.get(store).copied().unwrap_or(0)))?;
+            let start = due(&store);
+            free.insert(store, start.plus(self.interval(store, one.cost)));
+            *given.entry(store).or_default() += self.weight;
+            starts.push(start);
+        }
+        starts.sort_unstable();
+        let tokens_end = starts.last().map_or(self.now, |last| last.plus(self.takes));
+        let ends = self.with_slots(&starts, most);
+        Some(Modelled { ends, tokens_end, busy_until: free, given, began: self.now, takes: self.takes })
+    }
+
+    fn first_token(&self, store: StoreId) -> Mono {
+        self.load.next_token.get(&store).copied().unwrap_or(self.now).max(self.now)
+    }
+
+    fn interval(&self, store: StoreId, cost: u64) -> Duration {
+        let rate = rate(self.load, store);
+        if rate >= UNLIMITED || cost == 0 {
+            return Duration::ZERO;
+        }
+        let seconds = 60.0 / rate * self.weight as f64 * cost as f64 / FULL_COST as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    /// Starts as tokens allow, but no more at a time than there are slots.
+    fn with_slots(&self, starts: &[Mono], most: u64) -> Mono {
+        let slots = most.saturating_sub(self.load.running).max(1);
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX).min(starts.len().max(1));
+        let mut busy: BinaryHeap<Reverse<Mono>> = std::iter::repeat_n(Reverse(self.now), slots).collect();
+        let mut last = self.now;
+        // One that stands for many keeps a slot for as long as all of them would.
+        let takes = self.takes * u32::try_from(self.weight).unwrap_or(u32::MAX);
+        for start in starts {
+            let Some(Reverse(free)) = busy.pop() else { break };
+            let end = free.max(*start).plus(takes);
+            busy.push(Reverse(end));
+            last = last.max(end);
+        }
+        last
+    }
+}
+
+impl Modelled {
+    /// Which limit decides: slots when they end later than tokens, tokens when they end later than one move takes.
+    fn limit(&self, load: &Load, most: u64) -> Binding {
+        if self.ends.since(self.tokens_end) > self.takes {
+            return Binding::ScheduleLimit { limit: ScheduleLimit::Replica, running: load.running, most };
+        }
+        if self.tokens_end.since(self.began) <= self.takes * 2 {
+            return Binding::Nodes;
+        }
+        let last = self.busy_until.values().max().copied().unwrap_or(self.began);
+        // Those whose tokens last as long as those of the last one, but for the last token.
+        let span = last.since(self.began) / 10;
+        let late = self.busy_until.iter().filter(|(_, until)| last.since(**until) <= span);
+        let stores: BTreeSet<StoreId> = late.map(|(store, _)| *store).collect();
+        Binding::StoreLimit { kind: LimitKind::AddPeer, stores }
+    }
+}
+
+impl Preview {
+    /// Whether some refusal would not pass by itself.
+    pub fn is_held(&self) -> bool {
+        let passes = |group: &Group| {
+            matches!(group.why.reason(), Some(Reason::PendingPeer(_) | Reason::NoLeader | Reason::TargetBusy { .. }))
+        };
+        self.holds.iter().any(|group| !passes(group))
+    }
+}
