@@ -19,10 +19,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sim", &["model", "proto", "telemetry"]),
     ("ctl", &["model", "config", "telemetry"]),
     ("api", &["scheduler", "store", "meta", "model", "proto", "config", "telemetry"]),
+    ("world", &["api", "scheduler", "store", "meta", "sim", "server", "model", "proto", "config", "telemetry"]),
 ];
 
 /// Modules that decide or keep state as pure code: no runtime, no network, no clocks, no thread-local randomness.
-const PURE: &[&str] = &["src/model", "src/store", "src/scheduler", "src/meta/machine"];
+const PURE: &[&str] = &["src/model", "src/store", "src/scheduler", "src/meta/machine", "src/world"];
 const IMPURE_WORDS: &[&str] =
     &["tokio::", "tonic::", "axum::", "prometheus::", "SystemTime::now", "Instant::now", "thread_rng", "rand::rng()"];
 

@@ -8,7 +8,7 @@ pub mod compact_text;
 pub mod convert;
 pub mod error;
 pub mod grpc;
-mod keyspace;
+pub(crate) mod keyspace;
 mod lines;
 pub mod rest;
 pub mod rows;

@@ -30,6 +30,20 @@ impl Default for Key {
     }
 }
 
+/// As hex.
+impl serde::Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.hex())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        hex::decode(text.as_bytes()).map(Key::from).map_err(serde::de::Error::custom)
+    }
+}
+
 impl Deref for Key {
     type Target = [u8];
 

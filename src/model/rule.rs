@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{KeyRange, Wall};
 
 /// Which peers a rule asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum RuleRole {
     /// Voters, one of which may lead.
     #[default]

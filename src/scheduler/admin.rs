@@ -13,7 +13,7 @@ use crate::model::{Key, Peer, PeerId, Region, RegionId, Role, RuleRole, StoreId,
 use crate::store::stores::UNHEALTHY_AFTER;
 
 /// A request.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Request {
     /// `transfer-leader`
     TransferLeader {

@@ -7,6 +7,7 @@
 mod checks;
 mod hear;
 mod rules;
+pub mod tap;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
+use tap::{Input, Tap, Taps};
 
 use super::{
     admin::{self, AdminError, Request},
@@ -90,6 +92,7 @@ pub struct Cluster {
     prepared: AtomicBool,
     deciding: Mutex<Deciding>,
     turns: hear::Turns,
+    taps: Taps,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -118,7 +121,13 @@ impl Cluster {
                 untold: Vec::new(),
             }),
             turns: hear::Turns::default(),
+            taps: Taps::default(),
         }
+    }
+
+    /// From now on `tap` is told of all inputs (see [`tap`]).
+    pub fn listen(&self, tap: Arc<dyn Tap>) {
+        self.taps.set(tap);
     }
 
     /// The region index.
@@ -171,11 +180,13 @@ impl Cluster {
                 deciding.patrol.on_operator_ended(op.region);
             }
         }
+        self.taps.effects(&out);
         (result, out)
     }
 
     /// Puts new settings in force and wakes whatever waited for a change of them.
     pub fn set_settings(&self, settings: Settings, now: Now) -> Vec<Effect> {
+        let _turn = self.taps.input(Some(now), Input::Settings);
         let settings = Arc::new(settings);
         let old = self.settings.swap(Arc::clone(&settings));
         let changed = checks::changed_ranges(&old, &settings);
@@ -188,6 +199,7 @@ impl Cluster {
 
     /// Takes an agreed store record in; a store that becomes Offline has its regions queued at once.
     pub fn put_store(&self, record: Arc<StoreRecord>, now: Now) {
+        let _turn = self.taps.input(Some(now), Input::PutStore(&record));
         let id = record.id;
         self.stores.put_record(record, now);
         self.decide(now, |view, d, _| {
@@ -202,12 +214,14 @@ impl Cluster {
 
     /// A store's record was deleted.
     pub fn remove_store(&self, id: StoreId) {
+        let _turn = self.taps.input(None, Input::RemoveStore(id));
         self.stores.remove(id);
         self.remove_limits(id);
     }
 
     /// Puts a store's limits in force.
     pub fn set_limits(&self, id: StoreId, limits: StoreLimits, now: Now) {
+        let _turn = self.taps.input(Some(now), Input::Limits(id, Some(limits)));
         self.limits.write().insert(id, limits);
         self.decide(now, |view, d, _| {
             d.controller.set_limits(id, limits, now);
@@ -217,6 +231,7 @@ impl Cluster {
 
     /// A store has no limits any more.
     pub fn remove_limits(&self, id: StoreId) {
+        let _turn = self.taps.input(None, Input::Limits(id, None));
         self.limits.write().remove(&id);
         self.deciding.lock().controller.remove_limits(id);
     }
@@ -228,6 +243,7 @@ impl Cluster {
 
     /// Takes a store heartbeat in; `None` for an unknown store.
     pub fn store_heartbeat(&self, id: StoreId, stats: StoreStats, now: Now) -> Option<Arc<StoreInfo>> {
+        let _turn = self.taps.input(Some(now), Input::Store(id, &stats));
         self.stores.heartbeat(id, stats, now)
     }
 
@@ -243,11 +259,13 @@ impl Cluster {
 
     /// Puts a region from the disk cache in, as not heard yet. A row that contradicts one already there is left out.
     pub fn load_region(&self, region: Region) -> bool {
+        let _turn = self.taps.input(None, Input::Loaded(&region));
         !region.range().is_empty() && self.regions.apply(region).is_ok()
     }
 
     /// Takes a region out of the index (a person's `DELETE /admin/cache/region`); it comes back with its next heartbeat.
     pub fn drop_region(&self, id: RegionId, now: Now) -> Vec<Effect> {
+        let _turn = self.taps.input(Some(now), Input::Dropped(id));
         let removed = self.regions.remove(id).is_some();
         let ((), out) = self.decide(now, |view, d, out| {
             if removed {
@@ -260,6 +278,7 @@ impl Cluster {
 
     /// One tick of patrol, work lists and pushes (every `patrol-region-interval`).
     pub fn tick(&self, now: Now) -> Vec<Effect> {
+        let _turn = self.taps.input(Some(now), Input::Tick);
         let ((), out) = self.decide(now, |view, d, out| {
             out.append(&mut d.untold);
             d.burying.watch(view);
@@ -279,6 +298,7 @@ impl Cluster {
 
     /// Makes and starts an operator for a person.
     pub fn admin(&self, request: &Request, now: Now) -> Result<Vec<Effect>, AdminError> {
+        let _turn = self.taps.input(Some(now), Input::Admin(request));
         let (result, out) = self.decide(now, |view, d, out| {
             let operators = admin::build(view, request)?;
             d.controller.add(view, operators, out).map_err(|_| AdminError::NotAdded)
@@ -293,6 +313,7 @@ impl Cluster {
 
     /// Cancels a region's operator (`admin stop`).
     pub fn cancel_operator(&self, region: RegionId, now: Now) -> Result<Vec<Effect>, AdminError> {
+        let _turn = self.taps.input(Some(now), Input::Cancel(region));
         match self.decide(now, |view, d, out| d.controller.cancel(view, region, out)) {
             (true, out) => Ok(out),
             (false, _) => Err(AdminError::OperatorNotFound),
@@ -301,6 +322,7 @@ impl Cluster {
 
     /// Cancels every running operator (`admin stop`).
     pub fn cancel_all_operators(&self, now: Now) -> Vec<Effect> {
+        let _turn = self.taps.input(Some(now), Input::CancelAll);
         self.decide(now, |view, d, out| d.controller.cancel_all(view, out)).1
     }
 

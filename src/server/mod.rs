@@ -13,7 +13,8 @@ pub mod listener;
 pub mod logging;
 mod observer;
 mod pace;
-mod settings;
+pub mod record;
+pub(crate) mod settings;
 pub mod streams;
 mod tasks;
 mod watchdog;
@@ -24,7 +25,15 @@ use axum::Router;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{clock::SystemClock, effects::Effects, observer::Observer, settings::Kept, streams::Streams, tasks::Tasks};
+use self::{
+    clock::SystemClock,
+    effects::Effects,
+    observer::Observer,
+    record::{RecordedIds, Recorder},
+    settings::Kept,
+    streams::Streams,
+    tasks::Tasks,
+};
 use crate::{
     api::{App, ServerInfo, app::MinResolved, grpc, rest},
     config::{Config, Dynamic, Shared},
@@ -82,6 +91,14 @@ pub enum StartError {
     /// This member did not come to lead.
     #[error("{0}")]
     NotLeading(String),
+    /// The recording cannot be written.
+    #[error("recording {path}: {why}")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: std::io::Error,
+    },
     /// The first configuration was not agreed on.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -128,14 +145,37 @@ impl Server {
 
     /// The same with another clock.
     pub async fn start_with(config: Config, log: Logger, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
-        let mut server = Self::start_untimed(config, log, clock).await?;
+        Self::start_recorded(config, log, clock, None).await
+    }
+
+    /// The same; what the deciding code is told and what it starts is written into `recording` (see [`record`]).
+    pub async fn start_recorded(
+        config: Config,
+        log: Logger,
+        clock: Arc<dyn Clock>,
+        recording: Option<PathBuf>,
+    ) -> Result<Server, StartError> {
+        let recorder = match recording {
+            None => None,
+            Some(path) => Some(Arc::new(Recorder::create(&path).map_err(|why| StartError::Record { path, why })?)),
+        };
+        let mut server = Self::start_quiet(config, log, clock, recorder).await?;
         server.background.clone().spawn(&mut server.tasks, &server.shutdown);
         Ok(server)
     }
 
     /// The same without timers: between requests nothing happens but what [`Server::tick`] does. For a replay on virtual time, in
     /// which timers of the real clock would act at moments that no run repeats.
-    pub async fn start_untimed(mut config: Config, log: Logger, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+    pub async fn start_untimed(config: Config, log: Logger, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+        Self::start_quiet(config, log, clock, None).await
+    }
+
+    async fn start_quiet(
+        mut config: Config,
+        log: Logger,
+        clock: Arc<dyn Clock>,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Result<Server, StartError> {
         let listeners = listen(&mut config, &log).await?;
         let addr = listeners[0].1;
         let dir = PathBuf::from(&config.data_dir);
@@ -145,7 +185,7 @@ impl Server {
         meta.fill_ids().await?;
         let cache = open_cache(&dir, &meta, &log)?;
         let shutdown = CancellationToken::new();
-        let app = build(config, &meta, &clock, &log, &cache, &shutdown)?;
+        let app = build(config, &meta, &clock, &log, &cache, &shutdown, recorder.clone())?;
         let (app, streams, observer) = (app.app, app.streams, app.observer);
         save_first_config(&app).await?;
         load_regions(&app, &cache);
@@ -204,6 +244,9 @@ impl Server {
         pdsay!(log, HEARTBEAT_STREAMS_CLOSED);
         pdsay!(log, COORDINATOR_IS_STOPPING);
         pdsay!(log, COORDINATOR_HAS_BEEN_STOPPED);
+        if let Some(recorder) = &self.background.observer.recorder {
+            recorder.flush();
+        }
         match tokio::time::timeout(END, close_files(self.background.cache, self.host)).await {
             Ok(Ok(Ok(_))) => {}
             Ok(Ok(Err(error))) => {
@@ -243,6 +286,7 @@ fn build(
     log: &Logger,
     cache: &Arc<RegionCache>,
     shutdown: &CancellationToken,
+    recorder: Option<Arc<Recorder>>,
 ) -> Result<Built, StartError> {
     let registry = prometheus::Registry::new();
     let metrics = Arc::new(Metrics::new(&registry)?);
@@ -254,8 +298,16 @@ fn build(
     let berth = Arc::new(config.berth.clone());
     let kept = Kept::load(&state, log);
     let settings = kept.settings(&state, &dynamic, &berth, now.wall);
+    let mut ids: Arc<dyn IdSource> = Arc::new(MetaIds(meta.clone()));
+    if let Some(recorder) = &recorder {
+        recorder.start(&state, &dynamic, &berth, now);
+        ids = Arc::new(RecordedIds { ids, recorder: recorder.clone() });
+    }
     let dynamic = Arc::new(Shared::new(dynamic));
-    let cluster = Arc::new(Cluster::new(settings, Arc::new(MetaIds(meta.clone())), now));
+    let cluster = Arc::new(Cluster::new(settings, ids, now));
+    if let Some(recorder) = &recorder {
+        cluster.listen(recorder.clone());
+    }
     let streams = Arc::new(Streams::new(meta.cluster_id(), cluster.clone(), metrics.clone(), log.clone()));
     let effects =
         Effects { streams: streams.clone(), log: log.clone(), metrics: metrics.clone(), cache: cache.clone() };
@@ -267,6 +319,7 @@ fn build(
         kept: parking_lot::Mutex::new(kept),
         clock: clock.clone(),
         log: log.clone(),
+        recorder,
     });
     let app = Arc::new(App {
         meta: meta.clone(),

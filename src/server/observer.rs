@@ -14,10 +14,9 @@ use crate::{
     telemetry::log::Logger,
 };
 
-use super::settings::Kept;
+use super::{record::Recorder, settings::Kept};
 
 /// See the module's comment.
-#[derive(Debug)]
 pub(super) struct Observer {
     /// Read for what a change only names.
     pub(super) meta: Meta,
@@ -33,6 +32,8 @@ pub(super) struct Observer {
     pub(super) clock: Arc<dyn Clock>,
     /// The log.
     pub(super) log: Logger,
+    /// The recording, if this server writes one.
+    pub(super) recorder: Option<Arc<Recorder>>,
 }
 
 impl Observer {
@@ -93,10 +94,14 @@ impl Observer {
         let mut kept = self.kept.lock();
         change(&mut kept);
         let now = self.clock.now();
-        let settings = kept.settings(&self.meta.state(), &self.dynamic.load(), &self.berth, now.wall);
+        let (state, dynamic) = (self.meta.state(), self.dynamic.load());
+        let settings = kept.settings(&state, &dynamic, &self.berth, now.wall);
         let patrol = settings.schedule.patrol_region_interval;
         if patrol != self.cluster.settings().schedule.patrol_region_interval {
             pdsay!(self.log, PATROL_INTERVAL, patrol.get());
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.announce(&state, &dynamic);
         }
         self.cluster.set_settings(settings, now);
     }

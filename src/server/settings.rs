@@ -18,6 +18,11 @@ use crate::{
     telemetry::log::Logger,
 };
 
+/// The settings of this moment, made from everything that is agreed.
+pub(crate) fn build(state: &State, dynamic: &Dynamic, berth: &Arc<BerthConfig>, log: &Logger, now: Wall) -> Settings {
+    Kept::load(state, log).settings(state, dynamic, berth, now)
+}
+
 /// Rules and labels as they are in force, kept from one change to the next.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -69,7 +74,7 @@ impl Kept {
 }
 
 /// `schedule.*` with the temporary values that are in force.
-pub(super) fn effective(state: &State, dynamic: &Dynamic, now: Wall) -> crate::config::ScheduleConfig {
+pub(crate) fn effective(state: &State, dynamic: &Dynamic, now: Wall) -> crate::config::ScheduleConfig {
     if state.ttl_config.is_empty() {
         return dynamic.schedule.clone();
     }

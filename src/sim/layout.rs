@@ -182,7 +182,7 @@ impl Placement {
 
 /// The encoded key just behind a row, as storage nodes have it: `t` table `_r` row, one byte 0xff, in groups of eight bytes with
 /// a marker after each.
-pub(super) fn row_key(table: i64, row: i64) -> Vec<u8> {
+pub(crate) fn row_key(table: i64, row: i64) -> Vec<u8> {
     let mut raw = Vec::with_capacity(20);
     raw.push(b't');
     raw.extend((table as u64 ^ (1 << 63)).to_be_bytes());

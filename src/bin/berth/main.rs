@@ -6,7 +6,7 @@ mod server;
 
 use std::{path::Path, process::ExitCode};
 
-use berth::sim;
+use berth::{sim, world::command::SimCommand};
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,15 @@ enum Command {
     },
     /// Show the main job: a server, a simulated fleet, and a store on its way from DELETE to Tombstone.
     Demo(demo::DemoOptions),
-    /// Run a fleet of simulated storage nodes against a PD-compatible server.
-    Sim(sim::FleetOptions),
+    /// Run a fleet of simulated storage nodes against a PD-compatible server, or scenarios on virtual time.
+    #[command(args_conflicts_with_subcommands = true)]
+    Sim {
+        /// Scenarios; without one of these a fleet is run.
+        #[command(subcommand)]
+        scenarios: Option<SimCommand>,
+        #[command(flatten)]
+        fleet: Box<sim::FleetOptions>,
+    },
     /// Measure a PD-compatible server.
     Bench(sim::bench::BenchOptions),
     /// Talk to a running server with pd-ctl's words (`berth ctl help` lists them).
@@ -51,7 +58,14 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server { flags } => server::main(flags),
         Command::Demo(options) => run(demo::run(options)),
-        Command::Sim(options) => run(run_sim(options)),
+        Command::Sim { scenarios: Some(command), .. } => match berth::world::command::run(&command) {
+            Ok(report) => {
+                print(&report.text);
+                if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => fail(&error.into()),
+        },
+        Command::Sim { scenarios: None, fleet } => run(run_sim(*fleet)),
         Command::Bench(options) => run(run_bench(options)),
         Command::Ctl { words } => run(run_ctl(words)),
     }

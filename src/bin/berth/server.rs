@@ -1,6 +1,6 @@
 //! `berth server`: configuration, log, server, signals.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use berth::{
     api::app::{EDITION, KERNEL_TYPE, RELEASE_VERSION},
@@ -27,7 +27,8 @@ fn build_info() -> BuildInfo {
 }
 
 /// Runs the server with PD's flags; the exit codes are PD's.
-pub(crate) fn main(args: Vec<String>) -> ExitCode {
+pub(crate) fn main(mut args: Vec<String>) -> ExitCode {
+    let recording = take_recording(&mut args);
     let flags = match flags::parse(args) {
         Ok(flags) => flags,
         Err(error) => {
@@ -62,7 +63,15 @@ pub(crate) fn main(args: Vec<String>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    crate::run(serve(loaded, log, clock))
+    crate::run(serve(loaded, log, clock, recording))
+}
+
+/// Takes `--record FILE` out of the flags: PD has no such flag, and its usage shows none.
+fn take_recording(args: &mut Vec<String>) -> Option<PathBuf> {
+    let at = args.iter().position(|arg| arg == "--record")?;
+    let mut taken = args.drain(at..args.len().min(at + 2));
+    taken.next();
+    taken.next().map(PathBuf::from)
 }
 
 fn read_config(flags: &Flags) -> Result<Loaded, LoadError> {
@@ -95,10 +104,15 @@ fn welcome(log: &Logger, loaded: &Loaded) {
     pdsay!(log, PD_CONFIG, false, loaded.config.shown_default().to_string());
 }
 
-async fn serve(loaded: Loaded, log: Logger, clock: Arc<dyn Clock>) -> anyhow::Result<ExitCode> {
+async fn serve(
+    loaded: Loaded,
+    log: Logger,
+    clock: Arc<dyn Clock>,
+    recording: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
     welcome(&log, &loaded);
     let mut signals = Signals::new()?;
-    let server = match Server::start_with(loaded.config, log.clone(), clock).await {
+    let server = match Server::start_recorded(loaded.config, log.clone(), clock, recording).await {
         Ok(server) => server,
         Err(error) => {
             pdsay!(log, RUN_SERVER_FAILED, Value::error(&error));

@@ -5,11 +5,14 @@
 //!
 //! Locks are taken in one order: the region's turn, the caller's own lock around effects (in `carry`), the deciding lock.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    cell::Cell,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Cluster, HeartbeatError, cache_changes, tell_changes};
+use super::{Cluster, HeartbeatError, cache_changes, tap::Input, tell_changes};
 use crate::{
     model::{Now, Region, RegionId},
     scheduler::effect::Effect,
@@ -58,12 +61,41 @@ impl Cluster {
             return Err(HeartbeatError::Invalid(format!("invalid region range, region id: {}", region.id())));
         }
         region.heard = Some(now.mono);
+        if self.taps.is_listening() {
+            return self.hear_in_order(region, now, carry);
+        }
         let _turn = self.turns.take(region.id());
         let applied = self.regions.apply(region)?;
         if !(is_silent(&applied) && self.takes_note(&applied)) {
             carry(&|| self.follow(&applied, now));
         }
         Ok(applied.changes)
+    }
+
+    /// The same while inputs are recorded: then all are taken in one order, and the caller's lock comes before the tap's, as it does
+    /// for ticks.
+    fn hear_in_order(
+        &self,
+        region: Region,
+        now: Now,
+        carry: impl FnOnce(&dyn Fn() -> Vec<Effect>),
+    ) -> Result<Changes, HeartbeatError> {
+        let (report, result) = (Cell::new(Some(region)), Cell::new(Ok(Changes::default())));
+        carry(&|| {
+            let Some(region) = report.take() else { return Vec::new() };
+            let _turn = self.taps.input(Some(now), Input::Region(&region));
+            match self.regions.apply(region) {
+                Ok(applied) => {
+                    result.set(Ok(applied.changes));
+                    self.follow(&applied, now)
+                }
+                Err(stale) => {
+                    result.set(Err(stale.into()));
+                    Vec::new()
+                }
+            }
+        });
+        result.into_inner()
     }
 
     /// Tells the patrol of a report without anything to tell; false when the region's operator has to see it.

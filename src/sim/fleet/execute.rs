@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::{Busy, Fleet, Outgoing, nodes::Liveness, regions::Slot, timers::Event};
+use super::{Busy, Fleet, Outgoing, Snapshots, nodes::Liveness, regions::Slot, timers::Event};
 use crate::{
     model::{Epoch, Key, Mono, Now, Peer, PeerId, RegionId, StoreId},
     proto::pdpb,
@@ -164,6 +164,7 @@ impl Fleet {
             takes = takes.max(self.options.step_delay).saturating_mul(SLOW_SNAPSHOT_FACTOR);
         }
         let store = &mut self.stores[at];
+        takes = store.snapshots.takes(takes);
         store.receiving += 1;
         if takes.is_zero() {
             return self.on_snapshot(id, peer.id, at, now);
@@ -173,9 +174,16 @@ impl Fleet {
         self.timers.push(done, Event::Snapshot { region: id, peer: peer.id, store: at });
     }
 
-    /// A snapshot has arrived, if its region and peer are still there; a stopped store takes it when it is back.
+    /// A snapshot has arrived, if its region and peer are still there; a store that is stopped or takes none gets it later.
     pub(super) fn on_snapshot(&mut self, region: RegionId, peer: PeerId, store: usize, now: Now) {
-        if matches!(self.stores[store].live, Liveness::Stopped { .. }) {
+        let held = matches!(self.stores[store].live, Liveness::Stopped { .. });
+        let gone = self
+            .regions
+            .find(region)
+            .and_then(|slot| self.regions.get(slot))
+            .is_none_or(|s| s.region.peer(peer).is_none());
+        // A transfer for a peer that is gone ends whatever the store does.
+        if held || (self.stores[store].snapshots == Snapshots::Failing && !gone) {
             let again = now.mono.plus(self.options.election_timeout.max(Duration::from_millis(1)));
             return self.timers.push(again, Event::Snapshot { region, peer, store });
         }

@@ -9,6 +9,7 @@ mod execute;
 mod faults;
 mod nodes;
 mod regions;
+mod steer;
 mod timers;
 mod view;
 
@@ -20,11 +21,14 @@ use std::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub use self::view::{FleetView, StoreView};
 use self::{
     nodes::{Liveness, SimStore},
     regions::{Regions, Slot},
     timers::{Event, Timers},
+};
+pub use self::{
+    steer::Snapshots,
+    view::{FleetView, StoreView},
 };
 use crate::{
     model::{Key, Mono, Now, Peer, PeerId, RegionId, StoreId},

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use rand::Rng;
 
-use super::{Fleet, MAX_HEARTBEATS_A_STEP, MAX_REMEMBERED, Outgoing, regions::Slot, timers::Event};
+use super::{Fleet, MAX_HEARTBEATS_A_STEP, MAX_REMEMBERED, Outgoing, Snapshots, regions::Slot, timers::Event};
 use crate::{
     model::{Epoch, Mono, Now, Peer, StoreId},
     proto::{metapb, pdpb},
@@ -67,6 +67,8 @@ pub(super) struct SimStore {
     /// Until when its snapshot transfer is busy.
     pub(super) snapshot_free: Mono,
     pub(super) receiving: u32,
+    /// How it receives snapshots.
+    pub(super) snapshots: Snapshots,
     /// The life-cycle state that the server told it last.
     pub(super) node_state: Option<metapb::NodeState>,
     /// The cluster version that the server told it last.
@@ -105,6 +107,7 @@ impl SimStore {
             start_time: u32::try_from(now.wall.unix_seconds()).unwrap_or(0),
             snapshot_free: now.mono,
             receiving: 0,
+            snapshots: Snapshots::default(),
             node_state: None,
             cluster_version: String::new(),
         }

@@ -1,0 +1,252 @@
+//! Scenarios made from a seed, in the scenario language: a cluster, faults, drains, and at the end everything is mended and must come
+//! right.
+//!
+//! Owns: what is drawn and with which chance. Must not know: how lines are carried out. The generator keeps within what the
+//! cluster can bear (never two stores down at once, always enough stores for the replicas), so that what goes wrong is the
+//! control plane's fault.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use rand::{Rng, SeedableRng, seq::IteratorRandom};
+use rand_chacha::ChaCha8Rng;
+
+/// How long everything may take to come right after the last fault.
+const MENDED_WITHIN: &str = "30m";
+
+struct Maker {
+    rng: ChaCha8Rng,
+    text: String,
+    /// Time of the last line, seconds.
+    at: u64,
+    stores: u64,
+    regions: u64,
+    /// Stores that are not being drained and were not lost.
+    up: BTreeSet<u64>,
+    drained: BTreeSet<u64>,
+    /// The store that is stopped or cut, and when it is back.
+    down: Option<(u64, u64)>,
+    cut: Option<u64>,
+    labels: u64,
+    /// A rule of its own is there.
+    rule: bool,
+}
+
+/// The scenario of a seed: the same text each time.
+pub fn scenario(seed: u64) -> String {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let stores = rng.random_range(4..=7);
+    let regions = if rng.random_bool(0.2) { rng.random_range(30..=60) } else { rng.random_range(6..=24) };
+    let up = (1..=stores).collect();
+    let text = String::new();
+    let (drained, labels) = (BTreeSet::new(), 0);
+    let mut maker =
+        Maker { rng, text, at: 0, stores, regions, up, drained, down: None, cut: None, labels, rule: false };
+    maker.cluster(seed);
+    let events = maker.rng.random_range(5..=14);
+    for _ in 0..events {
+        maker.event();
+    }
+    maker.mend();
+    maker.text
+}
+
+impl Maker {
+    fn say(&mut self, line: &str) {
+        let _ = writeln!(self.text, "@{}s {line}", self.at);
+    }
+
+    fn cluster(&mut self, seed: u64) {
+        let size = *[4, 10, 96, 300].iter().choose(&mut self.rng).unwrap_or(&96);
+        let zones = self.rng.random_range(0..3_u32);
+        let labels = if zones == 0 { "" } else { " zone=z1,z2,z3" };
+        let _ =
+            writeln!(self.text, "seed {seed}\nstores {}{labels}\nregions {} size {size}", self.stores, self.regions);
+        if self.rng.random_bool(0.3) {
+            let scope = *["moves", "balance", "all"].iter().choose(&mut self.rng).unwrap_or(&"moves");
+            let _ = writeln!(self.text, "config berth.region-label-deny-scope {scope}");
+        }
+        if self.stores > 4 && self.rng.random_bool(0.25) {
+            // A rule keeps peers off the last store: what lies there is moved away.
+            let _ = writeln!(self.text, "store {} disk=hdd", self.stores);
+            self.up.remove(&self.stores);
+            self.rule = true;
+        }
+        let rate = *[15, 60, 200].iter().choose(&mut self.rng).unwrap_or(&15);
+        let _ = writeln!(self.text, "limit all add-peer {rate}\nlimit all remove-peer {rate}");
+        if self.rule {
+            let _ = writeln!(self.text, "rule pd/default voter 3 at disk!=hdd");
+        } else if zones == 2 {
+            let _ = writeln!(self.text, "set location-labels zone");
+        }
+        if self.rng.random_bool(0.3) {
+            let _ = writeln!(self.text, "set max-store-down-time 30s");
+        }
+    }
+
+    /// One more line some time after the last.
+    fn event(&mut self) {
+        self.at += self.rng.random_range(1..30);
+        if self.down.is_some_and(|(_, back)| back <= self.at) {
+            self.down = None;
+        }
+        let region = 101 + self.rng.random_range(0..self.regions);
+        let store = self.rng.random_range(1..=self.stores);
+        match self.rng.random_range(0..100) {
+            0..26 => self.drain(),
+            26..32 => self.cancel(),
+            32..41 => self.stop(),
+            41..46 => self.cut(),
+            46..51 => {
+                let what = *["commands", "heartbeats", "reports"].iter().choose(&mut self.rng).unwrap_or(&"commands");
+                let percent = self.rng.random_range(1..30);
+                self.say(&format!("lose {what} {percent}"));
+            }
+            51..56 => {
+                let percent = self.rng.random_range(1..30);
+                self.say(&format!("stale {percent}"));
+            }
+            56..61 => self.say(&format!("try split {region}")),
+            61..66 => self.say(&format!("try elect {region} on {store}")),
+            66..71 => {
+                let with_cache = self.rng.random_bool(0.7);
+                self.say(if with_cache { "restart" } else { "restart without cache" });
+            }
+            71..78 => self.label(),
+            78..82 => {
+                let limit = *[0, 1, 4, 64].iter().choose(&mut self.rng).unwrap_or(&64);
+                self.say(&format!("set replica-schedule-limit {limit}"));
+            }
+            82..86 => {
+                let how = *["failing", "slow 10", "normal"].iter().choose(&mut self.rng).unwrap_or(&"normal");
+                self.say(&format!("snapshots {store} {how}"));
+            }
+            86..89 => {
+                let on = self.rng.random_bool(0.5);
+                self.say(&format!("set halt-scheduling {on}"));
+            }
+            89..93 => {
+                let rate = *[1, 5, 30, 100].iter().choose(&mut self.rng).unwrap_or(&30);
+                self.say(&format!("try limit {store} add-peer {rate}"));
+            }
+            _ => {
+                // What a person asks for may cost a region its majority while another store is down; that is no bug.
+                let words: &[&str] = if self.is_anything_down() {
+                    &["transfer-leader"]
+                } else {
+                    &["transfer-leader", "add-peer", "remove-peer"]
+                };
+                let word = *words.iter().choose(&mut self.rng).unwrap_or(&"transfer-leader");
+                self.say(&format!("try admin {word} {region} {store}"));
+            }
+        }
+    }
+
+    /// A store that may go: enough others stay, also while one of them is down.
+    fn may_lose(&mut self) -> Option<u64> {
+        let down = self.down.map(|(store, _)| store);
+        let able: Vec<u64> = self.up.iter().copied().filter(|s| Some(*s) != down && Some(*s) != self.cut).collect();
+        if self.up.len() <= 3 { None } else { able.into_iter().choose(&mut self.rng) }
+    }
+
+    fn drain(&mut self) {
+        let Some(store) = self.may_lose() else { return };
+        self.up.remove(&store);
+        self.drained.insert(store);
+        self.say(&format!("delete {store}"));
+        if self.rng.random_bool(0.25) {
+            self.at += self.rng.random_range(1..4);
+            self.say(&format!("try cancel {store}"));
+            self.drained.remove(&store);
+        }
+    }
+
+    fn cancel(&mut self) {
+        let Some(store) = self.drained.iter().copied().choose(&mut self.rng) else { return };
+        // It may be buried by now.
+        self.say(&format!("try cancel {store}"));
+        self.drained.remove(&store);
+    }
+
+    fn is_anything_down(&self) -> bool {
+        self.down.is_some() || self.cut.is_some()
+    }
+
+    fn stop(&mut self) {
+        if self.is_anything_down() {
+            return;
+        }
+        let store = self.rng.random_range(1..=self.stores);
+        let seconds = self.rng.random_range(3..60);
+        self.down = Some((store, self.at + seconds + 10));
+        self.say(&format!("try stop {store} for {seconds}s"));
+    }
+
+    fn cut(&mut self) {
+        if let Some(store) = self.cut.take() {
+            return self.say(&format!("mend {store}"));
+        }
+        if self.is_anything_down() {
+            return;
+        }
+        let store = self.rng.random_range(1..=self.stores);
+        self.cut = Some(store);
+        self.say(&format!("cut {store}"));
+    }
+
+    fn label(&mut self) {
+        self.labels += 1;
+        let first = 101 + self.rng.random_range(0..self.regions);
+        let last = self.rng.random_range(first..101 + self.regions);
+        let end =
+            if self.rng.random_bool(0.5) { format!(" for {}s", self.rng.random_range(5..60)) } else { String::new() };
+        self.say(&format!("label l{} regions {first}-{last} schedule=deny{end}", self.labels));
+    }
+
+    /// Everything is mended; then everything must come right.
+    fn mend(&mut self) {
+        self.at += 70;
+        if let Some(store) = self.cut {
+            self.say(&format!("mend {store}"));
+        }
+        for at in 1..=self.labels {
+            self.say(&format!("try unlabel l{at}"));
+        }
+        for store in 1..=self.stores {
+            self.say(&format!("snapshots {store} normal"));
+        }
+        for line in [
+            "lose commands 0",
+            "lose heartbeats 0",
+            "lose reports 0",
+            "stale 0",
+            "set halt-scheduling false",
+            "set replica-schedule-limit 64",
+            "limit all add-peer 200",
+            "limit all remove-peer 200",
+        ] {
+            self.say(line);
+        }
+        let _ = writeln!(self.text, "within {MENDED_WITHIN} expect replicated");
+        for store in std::mem::take(&mut self.drained) {
+            let _ = writeln!(self.text, "within {MENDED_WITHIN} expect store {store} tombstone");
+        }
+        let _ = writeln!(self.text, "within {MENDED_WITHIN} expect replicated");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::world::script;
+
+    #[test]
+    fn a_seed_is_one_scenario_that_can_be_read() {
+        for seed in 0..200 {
+            let text = scenario(seed);
+            assert_eq!(text, scenario(seed));
+            script::parse(&text).unwrap();
+        }
+        assert_ne!(scenario(1), scenario(2));
+    }
+}
