@@ -25,10 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Calls whose answer differs from the recorded one: (file, case, what Berth answers, why).
 const DIFFERENT: &[(&str, &str, &str, &str)] = &[
-    ("grpc-golden.jsonl", "scatter region", "Unimplemented", "scattering is not built"),
-    ("grpc-golden.jsonl", "scatter region, unknown", "Unimplemented", "scattering is not built"),
-    ("grpc-golden.jsonl", "scatter region, 0", "Unimplemented", "scattering is not built"),
-    ("grpc-golden.jsonl", "split regions, no keys", "Unimplemented", "splitting at given keys is not built"),
     ("grpc-golden.jsonl", "external ts", "Unimplemented", "external timestamps are not built"),
     ("grpc-golden.jsonl", "set external ts, far future", "Unimplemented", "external timestamps are not built"),
     ("grpc-golden.jsonl", "dc locations", "Unimplemented", "local timestamps do not exist any more"),
@@ -54,9 +50,7 @@ const DIFFERENT: &[(&str, &str, &str, &str)] = &[
         "error:<type:UNKNOWN message:\"invalid request region, ",
         "PD's process ends",
     ),
-    ("grpc-risky.jsonl", "split and scatter, nothing", "Unimplemented", "scattering is not built"),
     ("grpc-risky.jsonl", "advance gc safe point, nothing", "Unimplemented", "the newer GC calls are not built"),
-    ("grpc-risky.jsonl", "scatter regions, unknown ids", "Unimplemented", "scattering is not built"),
 ];
 
 /// Calls that set a server up for the risky ones: as many as were made before each of them.
@@ -146,6 +140,8 @@ requests! {
     "GetRegionByID" GetRegionByIdRequest "ScanRegions" ScanRegionsRequest "BatchScanRegions" BatchScanRegionsRequest
     "GetClusterConfig" GetClusterConfigRequest "AskSplit" AskSplitRequest "AskBatchSplit" AskBatchSplitRequest
     "ReportSplit" ReportSplitRequest "ReportBatchSplit" ReportBatchSplitRequest "RegionHeartbeat" RegionHeartbeatRequest
+    "ScatterRegion" ScatterRegionRequest "SplitRegions" SplitRegionsRequest
+    "SplitAndScatterRegions" SplitAndScatterRegionsRequest
     "GetOperator" GetOperatorRequest "GetGCSafePoint" GetGcSafePointRequest "UpdateGCSafePoint" UpdateGcSafePointRequest
     "UpdateServiceGCSafePoint" UpdateServiceGcSafePointRequest "Bootstrap" BootstrapRequest
     "ReportMinResolvedTS" ReportMinResolvedTsRequest "GetMinTS" GetMinTsRequest
@@ -189,6 +185,8 @@ answers! {
     "ReportSplit" => ReportSplitResponse "ReportSplitResponse";
     "ReportBatchSplit" => ReportBatchSplitResponse "ReportBatchSplitResponse";
     "GetOperator" => GetOperatorResponse "GetOperatorResponse";
+    "ScatterRegion" => ScatterRegionResponse "ScatterRegionResponse";
+    "SplitRegions" => SplitRegionsResponse "SplitRegionsResponse";
     "GetGCSafePoint" => GetGcSafePointResponse "GetGCSafePointResponse";
     "UpdateGCSafePoint" => UpdateGcSafePointResponse "UpdateGCSafePointResponse";
     "UpdateServiceGCSafePoint" => UpdateServiceGcSafePointResponse "UpdateServiceGCSafePointResponse";

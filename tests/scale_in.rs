@@ -106,6 +106,11 @@ impl Site {
         self.must("POST", "/pd/api/v1/stores/limit", Some(json!({ "rate": rate }))).await;
     }
 
+    /// Pauses all schedulers: what they move, by the score of the moment, would stand between what is compared.
+    async fn without_balance(&self) {
+        self.must("POST", "/pd/api/v1/schedulers/all", Some(json!({ "delay": 3600 }))).await;
+    }
+
     async fn store(&self, id: u64) -> Value {
         self.must("GET", &format!("/pd/api/v1/store/{id}"), None).await
     }
@@ -221,6 +226,7 @@ async fn the_log_of_a_scale_in_tells_what_pds_tells() {
         ..FleetOptions::default()
     };
     let mut site = Site::start(options).await;
+    site.without_balance().await;
     let (drained, led) = {
         let view = site.nodes.view();
         let victim = view.store(StoreId(VICTIM)).unwrap();
@@ -306,6 +312,7 @@ fn check_regions(lines: &[Line], recorded: &[Line], drained: usize, led: usize) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s8_a_cancel_half_way_brings_back_what_was_and_stops_the_moves() {
     let mut site = Site::start(small(5, 400)).await;
+    site.without_balance().await;
     let before = site.nodes.peers(VICTIM);
     site.limit_all(600).await;
     let limit = json!({ "rate": 77, "type": "remove-peer" });
@@ -456,6 +463,7 @@ async fn what_a_rule_denies_stays_until_the_rule_goes() {
     let mut options = small(5, 200);
     options.check_empty = Some(VICTIM);
     let mut site = Site::start(options).await;
+    site.without_balance().await;
     site.limit_all(6000).await;
     let rule = json!({
         "id": "keep-still", "labels": [{ "key": "schedule", "value": "deny" }], "rule_type": "key-range",

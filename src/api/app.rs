@@ -4,7 +4,13 @@
 //! the protocol of the caller, tasks, sockets. Observers of `meta` (wired by the shell) bring what was agreed into the cluster
 //! before a proposal is answered, so that a caller who reads after writing sees what it wrote.
 
+mod scatter;
+mod schedulers;
+
 use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
+
+pub(crate) use scatter::EMPTY as EMPTY_REGIONS;
+pub(crate) use schedulers::NOT_FOUND as SCHEDULER_NOT_FOUND;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
@@ -335,8 +341,7 @@ impl App {
     /// `by`: who asked for it.
     pub async fn offline_store(&self, id: StoreId, force: bool, by: meta::AskedBy) -> Result<(), ApiError> {
         self.require_bootstrapped()?;
-        let evict_leader = self.cluster.stores().snapshot();
-        let evict_leader = evict_leader.values().filter(|s| s.pause_leader_in > 0).map(|s| s.id()).collect();
+        let evict_leader = self.cluster.evict_leader_stores().into_iter().collect();
         let command = Command::OfflineStore {
             id,
             physically_destroyed: force,

@@ -111,6 +111,59 @@ pub(crate) fn delete_failed(log: &Logger, store: &str, error: &dyn Display) {
     pdlog!(log, Error, "delete store failed", "store" => store, "error" => error.to_string());
 }
 
+/// `[a b]`
+fn args_text(args: &[String]) -> String {
+    format!("[{}]", args.join(" "))
+}
+
+/// A scheduler was added and kept.
+pub(crate) fn scheduler_added(log: &Logger, name: &str, args: &[String]) {
+    let args = args_text(args);
+    pdsay!(log, CREATE_SCHEDULER, name, &args);
+    pdsay!(log, ADD_SCHEDULER, name, &args);
+    pdsay!(log, PERSIST_SCHEDULER, name, &args);
+}
+
+/// It could not be.
+pub(crate) fn scheduler_not_added(log: &Logger, name: &str, args: &[String], error: &dyn Display) {
+    pdsay!(log, CAN_NOT_ADD_SCHEDULER, name, args_text(args), error.to_string());
+}
+
+/// A scheduler was removed.
+pub(crate) fn scheduler_removed(log: &Logger, name: &str) {
+    pdsay!(log, REMOVE_SCHEDULER, name);
+}
+
+/// It could not be.
+pub(crate) fn scheduler_not_removed(log: &Logger, name: &str, error: &dyn Display) {
+    pdsay!(log, CAN_NOT_REMOVE_SCHEDULER, name, error.to_string());
+}
+
+/// A scheduler was paused, or (0 seconds) let go on.
+pub(crate) fn scheduler_paused(log: &Logger, name: &str, seconds: i64) {
+    if seconds > 0 {
+        pdsay!(log, PAUSE_SCHEDULER, name, seconds);
+    } else {
+        pdsay!(log, RESUME_SCHEDULER, name);
+    }
+}
+
+/// It could not be.
+pub(crate) fn scheduler_not_paused(log: &Logger, name: &str, error: &dyn Display) {
+    pdsay!(log, CAN_NOT_PAUSE_SCHEDULER, name, error.to_string());
+}
+
+/// evict-leader or grant-leader got one store more.
+pub(crate) fn scheduler_store_added(log: &Logger, name: &str, store: StoreId) {
+    pdsay!(log, UPDATE_SCHEDULER, name, store);
+}
+
+/// A scheduler has another configuration.
+pub(crate) fn scheduler_updated(log: &Logger, name: &str, old: &str, new: &str) {
+    let message = format!("{name} config is updated");
+    pdlog!(log, Info, &message, "old" => old, "new" => new);
+}
+
 /// Ids for one new region of a split.
 pub(crate) fn split_ids(log: &Logger, region: u64, peers: &[u64]) {
     let peers = peers.iter().map(u64::to_string).collect::<Vec<_>>().join(",");

@@ -19,6 +19,20 @@ pub mod desc {
     pub const ADMIN_SPLIT_REGION: &str = "admin-split-region";
     /// A person merges two regions.
     pub const ADMIN_MERGE_REGION: &str = "admin-merge-region";
+    /// The leader of a region that is read much moves.
+    pub const TRANSFER_HOT_READ_LEADER: &str = "transfer-hot-read-leader";
+    /// The leader of a region that is written much moves.
+    pub const TRANSFER_HOT_WRITE_LEADER: &str = "transfer-hot-write-leader";
+    /// The leading peer of a region that is read much moves.
+    pub const MOVE_HOT_READ_LEADER: &str = "move-hot-read-leader";
+    /// The leading peer of a region that is written much moves.
+    pub const MOVE_HOT_WRITE_LEADER: &str = "move-hot-write-leader";
+    /// A peer of a region that is written much moves.
+    pub const MOVE_HOT_WRITE_PEER: &str = "move-hot-write-peer";
+    /// A region is spread over the stores.
+    pub const SCATTER_REGION: &str = "scatter-region";
+    /// A region is split at keys that a person gives.
+    pub const REGION_SPLITTER: &str = "region-splitter";
     /// A joint state that nobody leaves is left.
     pub const LEAVE_JOINT_STATE: &str = "leave-joint-state";
     /// A rule lacks a peer.

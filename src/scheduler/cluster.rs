@@ -7,13 +7,17 @@
 mod checks;
 mod hear;
 mod rules;
+mod scatter;
+mod schedulers;
 pub mod tap;
+
+pub use scatter::Scattered;
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -23,6 +27,7 @@ use tap::{Input, Tap, Taps};
 
 use super::{
     admin::{self, AdminError, Request},
+    balance::{Scatterer, Schedulers},
     controller::Controller,
     effect::{Effect, Event},
     life::{self, Burying, StoreChange, Unburied},
@@ -57,6 +62,8 @@ struct Deciding {
     prepare: Prepare,
     progress: Tracker,
     burying: Burying,
+    schedulers: Schedulers,
+    scatterer: Scatterer,
     /// Events of refused requests, told with the next tick.
     untold: Vec<Effect>,
 }
@@ -90,6 +97,8 @@ pub struct Cluster {
     ids: Arc<dyn IdSource>,
     leader_since: Mono,
     prepared: AtomicBool,
+    /// When the next scheduler is due, so that a tick without one costs nothing.
+    scheduler_due: AtomicU64,
     deciding: Mutex<Deciding>,
     turns: hear::Turns,
     taps: Taps,
@@ -112,12 +121,15 @@ impl Cluster {
             ids,
             leader_since: now.mono,
             prepared: AtomicBool::new(false),
+            scheduler_due: AtomicU64::new(0),
             deciding: Mutex::new(Deciding {
                 controller: Controller::new(now),
                 patrol: Patrol::new(),
                 prepare: Prepare::new(),
                 progress: Tracker::new(),
                 burying: Burying::new(),
+                schedulers: Schedulers::new(now.wall.0.unsigned_abs()),
+                scatterer: Scatterer::default(),
                 untold: Vec::new(),
             }),
             turns: hear::Turns::default(),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     operator::{Operator, StepError},
-    outcome::Reason,
+    outcome::{Reason, ScheduleLimit},
 };
 use crate::model::{Epoch, Key, Peer, PeerId, Region, RegionId, StoreId};
 
@@ -183,6 +183,25 @@ pub enum Event {
         missing: bool,
         /// Why.
         reason: Reason,
+    },
+    /// `create scheduler`: one that runs from the start.
+    SchedulerCreated {
+        /// Its name.
+        name: String,
+    },
+    /// A scheduler's run, for metrics.
+    SchedulerCounted {
+        /// Which.
+        name: &'static str,
+        /// What.
+        event: &'static str,
+    },
+    /// A scheduler was not asked because its limit is reached.
+    SchedulerLimited {
+        /// Which.
+        name: &'static str,
+        /// The limit.
+        limit: ScheduleLimit,
     },
     /// A patrol round over all regions ended.
     PatrolRound {

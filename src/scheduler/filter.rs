@@ -374,6 +374,17 @@ pub fn candidates(view: &ClusterView<'_>, budget: &dyn Budget, wanted: &Wanted<'
     view.stores.values().map(AsRef::as_ref).map(judge).collect()
 }
 
+/// Why this one store may not take the new peer; see [`choose_target`].
+pub fn target_refusal(
+    view: &ClusterView<'_>,
+    budget: &dyn Budget,
+    wanted: &Wanted<'_>,
+    store: &StoreInfo,
+) -> Option<Refusal> {
+    let judged = Judged { view, budget, wanted, store };
+    judged.first_refusal(LASTING).or_else(|| judged.first_refusal(PASSING))
+}
+
 /// Whether the leadership of a region may move to this store now.
 pub fn leader_refusal(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Refusal> {
     state_refusal(view, store)
@@ -406,7 +417,8 @@ pub fn score_of(view: &ClusterView<'_>, store: &StoreInfo, delta_mib: i64) -> f6
     )
 }
 
-fn state_refusal(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Refusal> {
+/// Why a store in its state takes nothing.
+pub fn state_refusal(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Refusal> {
     match store.record.state {
         StoreState::Tombstone => Some(Refusal::Tombstone),
         StoreState::Offline => Some(Refusal::Offline),

@@ -6,6 +6,7 @@
 //! the observed state.
 
 pub mod admin;
+pub mod balance;
 pub mod checker;
 pub mod cluster;
 pub mod controller;

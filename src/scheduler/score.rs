@@ -2,7 +2,45 @@
 //!
 //! Owns: PD's region score (formulas v1 and v2) and leader score. Must not know: which store is compared with which.
 
+use std::cmp::Ordering;
+
 use crate::{config::ScheduleConfig, model::StoreStats};
+
+/// A score that can be ordered: two stores always compare, and always the same way. Lower is emptier.
+#[derive(Clone, Copy, Debug)]
+pub struct Score(f64);
+
+impl Score {
+    /// From a number; what is none counts as nothing.
+    pub fn new(points: f64) -> Self {
+        Self(if points.is_nan() { 0.0 } else { points })
+    }
+
+    /// As operators show it.
+    pub fn text(self) -> String {
+        format!("{:.2}", self.0)
+    }
+}
+
+impl PartialEq for Score {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Score {}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Score {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
 
 const MIB: f64 = (1 << 20) as f64;
 const GIB: f64 = (1 << 30) as f64;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    balance::Schedulers,
     controller::Controller,
     effect::{Command, CommandKind, Effect, Event, PeerChange},
     operator::Operator,
@@ -24,8 +25,8 @@ use super::{
 use crate::{
     config::{BerthConfig, ReplicationConfig, ScheduleConfig},
     model::{
-        DownPeer, Epoch, Key, KeyRange, Mono, Now, Peer, PeerId, Region, RegionId, RegionMeta, Role, Rule, StoreId,
-        StoreLabel, StoreLimits, StoreRecord, StoreState, StoreStats, Wall,
+        DownPeer, Epoch, Key, KeyRange, Mono, NodeState, Now, Peer, PeerId, Region, RegionId, RegionMeta, Role, Rule,
+        StoreId, StoreLabel, StoreLimits, StoreRecord, StoreState, StoreStats, Wall,
     },
     store::{RegionIndex, StoreTable},
 };
@@ -101,6 +102,7 @@ impl World {
             id: StoreId(id),
             labels,
             state,
+            node_state: node_state(state),
             leader_weight: 1.0,
             region_weight: 1.0,
             ..StoreRecord::default()
@@ -113,6 +115,7 @@ impl World {
     pub(super) fn set_state(&mut self, id: u64, state: StoreState) {
         let mut record = StoreRecord::clone(&self.stores.get(StoreId(id)).unwrap().record);
         record.state = state;
+        record.node_state = node_state(state);
         self.stores.put_record(Arc::new(record), self.now);
         self.with_view(|view, _, patrol, _| patrol.on_store_changed(view, StoreId(id)));
     }
@@ -175,6 +178,19 @@ impl World {
         .for_each(|e| out.push(e));
         self.take_in(&out);
         out
+    }
+
+    /// Lets the schedulers that are due look, and starts what they propose.
+    pub(super) fn schedule(&mut self, schedulers: &mut Schedulers) {
+        let out = self.with_view(|view, controller, _, out| schedulers.tick(view, controller, out));
+        self.take_in(&out);
+    }
+
+    /// Fills the world with regions one after the other, each with voters on the stores that `place` names for its number.
+    pub(super) fn fill(&mut self, regions: u64, place: impl Fn(u64) -> Vec<u64>) {
+        for at in 1..=regions {
+            self.report(Self::region(at, &place(at)));
+        }
     }
 
     /// How many peer ids were taken.
@@ -267,6 +283,15 @@ impl World {
                 Effect::Tell(_) | Effect::CacheRegion(_) | Effect::ForgetRegion(_) => {}
             }
         }
+    }
+}
+
+/// The life-cycle state that goes with an operational one.
+fn node_state(state: StoreState) -> NodeState {
+    match state {
+        StoreState::Up => NodeState::Serving,
+        StoreState::Offline => NodeState::Removing,
+        StoreState::Tombstone => NodeState::Removed,
     }
 }
 

@@ -13,8 +13,10 @@ use crate::{
     meta::Change,
     model::{KeyRange, Mono, NodeState, StoreId, StoreState},
     scheduler::{
+        balance::Kind,
         effect::Event,
         operator::{Operator, Status, Step},
+        outcome::ScheduleLimit,
         progress,
         region_state::{self, Flag},
         score,
@@ -41,6 +43,7 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
             count_operator(&metrics.operators, op, OperatorEvent::Start);
             checks::admitted(metrics, op);
             metrics.operators.region_size.with_label_values(&[&op.desc]).observe(op.size_mib as f64);
+            count_direction(metrics, op);
         }
         Event::OperatorEnded { op, takes } => {
             count_end(&metrics.operators, op, takes.as_secs_f64());
@@ -48,6 +51,17 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
         }
         Event::OperatorRemoved { op, .. } => count_operator(&metrics.operators, op, OperatorEvent::Remove),
         Event::Blocked { region, missing, reason } => checks::blocked(metrics, region, *missing, reason),
+        Event::SchedulerCounted { name, event } => {
+            metrics.schedulers.event.with_label_values(&[*name, *event]).inc();
+        }
+        Event::SchedulerLimited { name, limit } => {
+            let limit = match limit {
+                ScheduleLimit::Region => "region",
+                ScheduleLimit::HotRegion => "hot-region",
+                _ => "leader",
+            };
+            metrics.operators.limit.with_label_values(&[*name, limit]).inc();
+        }
         Event::PatrolRound { took, regions } => {
             metrics.patrol.round_seconds.set(took.as_secs_f64());
             checks::round(metrics, *regions);
@@ -56,6 +70,7 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
         | Event::OperatorStepStale { .. }
         | Event::OperatorRegionGone { .. }
         | Event::CommandSent { .. }
+        | Event::SchedulerCreated { .. }
         | Event::RegionChanged { .. }
         | Event::DownPeerOnConnectedStore { .. }
         | Event::Prepared { .. } => {}
@@ -66,6 +81,39 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
 pub(super) fn count_change(metrics: &Metrics, change: &Change) {
     if let Change::TsoWindow(_) = change {
         metrics.tso.events.with_label_values(&[TsoEvent::Save.as_str(), "0"]).inc();
+    }
+}
+
+/// Out of which store and into which a balancing operator moves something.
+fn count_direction(metrics: &Metrics, op: &Operator) {
+    let leader = op.desc == Kind::BalanceLeader.name();
+    if !leader && op.desc != Kind::BalanceRegion.name() {
+        return;
+    }
+    let count = |store: StoreId, direction: &str| {
+        metrics.schedulers.direction.with_label_values(&[op.desc.as_str(), &store.to_string(), direction]).inc();
+    };
+    for step in op.steps.iter() {
+        match step {
+            Step::TransferLeader { from, to } if leader => {
+                count(*from, "out");
+                count(*to, "in");
+            }
+            Step::RemovePeer { store, .. } if !leader => count(*store, "out"),
+            Step::AddLearner(peer) | Step::AddPeer(peer) if !leader => count(peer.store, "in"),
+            _ => {}
+        }
+    }
+}
+
+/// Which schedulers may run.
+fn schedulers(app: &App) {
+    let (status, now) = (&app.metrics.schedulers.status, app.now());
+    status.reset();
+    let paused = app.cluster.paused_schedulers(now);
+    for name in app.cluster.scheduler_names() {
+        let allowed = paused.iter().all(|(other, _)| *other != name);
+        status.with_label_values(&[name.as_str(), "allow"]).set(f64::from(u8::from(allowed)));
     }
 }
 
@@ -119,6 +167,7 @@ pub(super) fn refresh(app: &App) {
     });
     progress_figures(app);
     drains::refresh(app);
+    schedulers(app);
     server(app);
     config(app);
     rules(app);

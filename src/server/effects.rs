@@ -81,7 +81,11 @@ impl Effects {
                 pdsay!(log, COORDINATOR_PREPARED);
                 pdsay!(log, COORDINATOR_RUNS);
             }
-            Event::Blocked { .. } | Event::PatrolRound { .. } => {}
+            Event::SchedulerCreated { name } => pdsay!(log, CREATE_SCHEDULER, name, "[]"),
+            Event::Blocked { .. }
+            | Event::SchedulerCounted { .. }
+            | Event::SchedulerLimited { .. }
+            | Event::PatrolRound { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     meta::{Change, Meta},
     model::Clock,
     pdlog, pdsay,
-    scheduler::cluster::Cluster,
+    scheduler::{balance, cluster::Cluster},
     telemetry::log::Logger,
 };
 
@@ -47,6 +47,7 @@ impl Observer {
         for (id, limits) in state.limits.iter() {
             self.cluster.set_limits(*id, *limits, now);
         }
+        self.rebuild_schedulers();
     }
 
     /// Takes one change in.
@@ -61,11 +62,13 @@ impl Observer {
                 Ok(dynamic) => {
                     self.dynamic.store(dynamic);
                     self.rebuild_settings();
+                    self.rebuild_schedulers();
                 }
                 Err(error) => {
                     pdlog!(self.log, Error, "the agreed configuration cannot be read", "error" => error.to_string());
                 }
             },
+            Change::SchedulersChanged => self.rebuild_schedulers(),
             Change::TtlConfigChanged { .. } | Change::ClusterVersion(_) => self.rebuild_settings(),
             Change::RulesChanged(rows) => {
                 self.change_settings(|kept| kept.change_rules(rows, &self.meta.state(), &self.log));
@@ -105,4 +108,19 @@ impl Observer {
         }
         self.cluster.set_settings(settings, now);
     }
+
+    /// Puts the list of schedulers together again: they are a part of the configuration, with what is kept for each beside it.
+    fn rebuild_schedulers(&self) {
+        let (state, dynamic) = (self.meta.state(), self.dynamic.load());
+        let reject = dynamic.label_property.get(REJECT_LEADER).map_or(&[][..], Vec::as_slice);
+        let kept = |name: &str| state.schedulers.get(name).map(|json| json.to_string());
+        let (specs, wrong) = balance::specs(&dynamic.schedule.schedulers_v2, kept, reject);
+        for (kind, error) in wrong {
+            pdlog!(self.log, Error, "a scheduler cannot be run", "type" => kind, "error" => error.to_string());
+        }
+        self.cluster.set_schedulers(specs, self.clock.now());
+    }
 }
+
+/// The label property that keeps leaders off stores.
+const REJECT_LEADER: &str = "reject-leader";

@@ -27,6 +27,8 @@ use crate::{
 
 /// Shortest patrol interval; PD's own default. Shorter ones would only find the same regions again.
 const MIN_PATROL: Duration = Duration::from_millis(1);
+/// How often it is looked whether a scheduler is due.
+const SCHEDULERS: Duration = Duration::from_millis(10);
 /// How often stores are looked at for what they may become: a Tombstone is to follow within a second of the report it waits for.
 const STORES: Duration = Duration::from_millis(200);
 /// How often progress figures are fed (PD's step).
@@ -75,6 +77,7 @@ impl Tasks {
         let mut every = |period: Duration, run: fn(Tasks) -> Run| {
             into.spawn(repeat(period, shutdown.clone(), self.clone(), run));
         };
+        every(SCHEDULERS, |t| Box::pin(async move { t.schedule() }));
         every(STORES, |t| Box::pin(t.settle_stores()));
         every(PROGRESS, |t| Box::pin(async move { t.app.cluster.update_progress(t.app.now()) }));
         every(KEEPALIVE, |t| Box::pin(async move { t.streams.keepalive() }));
@@ -105,6 +108,10 @@ impl Tasks {
 
     fn patrol(&self) {
         let Ok(()) = self.app.act(|cluster| Ok::<_, std::convert::Infallible>(cluster.tick(self.app.now())));
+    }
+
+    fn schedule(&self) {
+        let Ok(()) = self.app.act(|cluster| Ok::<_, std::convert::Infallible>(cluster.tick_schedulers(self.app.now())));
     }
 
     async fn settle_stores(self) {

@@ -122,6 +122,16 @@ messages! {
     UPDATED_GC_SAFE_POINT = Info, "updated gc safe point", ["safe-point"];
     UPDATE_SERVICE_GC_SAFE_POINT = Info, "update service GC safe point", ["service-id", "expire-at", "safepoint"];
     EXIT_PD_LEADER = Info, "exit PD leader", [];
+    CREATE_SCHEDULER = Info, "create scheduler", ["scheduler-name", "scheduler-args"];
+    ADD_SCHEDULER = Info, "add scheduler successfully", ["scheduler-name", "scheduler-args"];
+    PERSIST_SCHEDULER = Info, "persist scheduler config successfully", ["scheduler-name", "scheduler-args"];
+    CAN_NOT_ADD_SCHEDULER = Error, "can not add scheduler", ["scheduler-name", "scheduler-args", "error"];
+    REMOVE_SCHEDULER = Info, "remove scheduler successfully", ["scheduler-name"];
+    CAN_NOT_REMOVE_SCHEDULER = Error, "can not remove scheduler", ["scheduler-name", "error"];
+    PAUSE_SCHEDULER = Info, "pause scheduler successfully", ["scheduler-name", "pause-seconds"];
+    RESUME_SCHEDULER = Info, "resume scheduler successfully", ["scheduler-name"];
+    CAN_NOT_PAUSE_SCHEDULER = Error, "can not pause scheduler", ["scheduler-name", "error"];
+    UPDATE_SCHEDULER = Info, "update scheduler", ["scheduler-name", "store-id"];
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ const VARYING: &[&str] = &[
     "current_speed",
     "progress",
     "last_update_time",
+    "timestamp",
     "start_at",
     "state_id",
     "build_ts",

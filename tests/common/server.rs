@@ -36,6 +36,14 @@ impl Running {
         Self { server: server.await.expect("the server starts"), clock, folder }
     }
 
+    /// Stops it and starts it again on the same folder.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { server, clock, folder } = self;
+        server.stop().await;
+        let server = Server::start_with(config(folder.path()), Logger::none(), clock.clone());
+        Self { server: server.await.expect("the server starts again"), clock, folder }
+    }
+
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.server.addr()

@@ -69,6 +69,7 @@ requests! {
     PutClusterConfigRequest GetStoreRequest PutStoreRequest GetAllStoresRequest StoreHeartbeatRequest
     ReportMinResolvedTsRequest GetRegionRequest GetRegionByIdRequest ScanRegionsRequest BatchScanRegionsRequest
     AskSplitRequest AskBatchSplitRequest ReportSplitRequest ReportBatchSplitRequest GetOperatorRequest GetMinTsRequest
+    ScatterRegionRequest SplitRegionsRequest SplitAndScatterRegionsRequest
     GetGcSafePointRequest UpdateGcSafePointRequest UpdateServiceGcSafePointRequest TsoRequest QueryRegionRequest
     RegionHeartbeatRequest ReportBucketsRequest
 }
@@ -81,7 +82,7 @@ answers! {
     IsSnapshotRecoveringResponse GetClusterConfigResponse PutClusterConfigResponse GetStoreResponse PutStoreResponse
     GetAllStoresResponse StoreHeartbeatResponse ReportMinResolvedTsResponse GetRegionResponse ScanRegionsResponse
     BatchScanRegionsResponse AskSplitResponse AskBatchSplitResponse ReportSplitResponse ReportBatchSplitResponse
-    GetOperatorResponse GetMinTsResponse GetGcSafePointResponse UpdateGcSafePointResponse
+    ScatterRegionResponse SplitRegionsResponse SplitAndScatterRegionsResponse GetOperatorResponse GetMinTsResponse GetGcSafePointResponse UpdateGcSafePointResponse
     UpdateServiceGcSafePointResponse TsoResponse QueryRegionResponse RegionHeartbeatResponse ReportBucketsResponse
     WatchGlobalConfigResponse
 }

@@ -13,6 +13,7 @@ mod header;
 pub mod heartbeat;
 mod operator;
 mod region;
+mod scatter;
 mod split;
 mod store;
 mod tso;
@@ -121,6 +122,9 @@ service! {
         report_split: ReportSplitRequest -> ReportSplitResponse = split::report;
         report_batch_split: ReportBatchSplitRequest -> ReportBatchSplitResponse = split::report_batch;
         get_operator: GetOperatorRequest -> GetOperatorResponse = operator::get;
+        scatter_region: ScatterRegionRequest -> ScatterRegionResponse = scatter::scatter;
+        split_regions: SplitRegionsRequest -> SplitRegionsResponse = scatter::split;
+        split_and_scatter_regions: SplitAndScatterRegionsRequest -> SplitAndScatterRegionsResponse = scatter::split_and_scatter;
         get_min_ts: GetMinTsRequest -> GetMinTsResponse = tso::min_ts;
         get_gc_safe_point: GetGcSafePointRequest -> GetGcSafePointResponse = gc::get;
         update_gc_safe_point: UpdateGcSafePointRequest -> UpdateGcSafePointResponse = gc::update;
@@ -141,7 +145,6 @@ service! {
         report_buckets: ReportBucketsRequest -> ReportBucketsResponse = heartbeat::report_buckets;
     }
     unbuilt {
-        scatter_region = "ScatterRegion": ScatterRegionRequest -> ScatterRegionResponse;
         get_gc_safe_point_v2 = "GetGCSafePointV2": GetGcSafePointV2Request -> GetGcSafePointV2Response;
         update_gc_safe_point_v2 = "UpdateGCSafePointV2": UpdateGcSafePointV2Request -> UpdateGcSafePointV2Response;
         update_service_safe_point_v2 = "UpdateServiceSafePointV2":
@@ -158,9 +161,6 @@ service! {
         get_all_keyspaces_gc_states = "GetAllKeyspacesGCStates":
             GetAllKeyspacesGcStatesRequest -> GetAllKeyspacesGcStatesResponse;
         sync_max_ts = "SyncMaxTS": SyncMaxTsRequest -> SyncMaxTsResponse;
-        split_regions = "SplitRegions": SplitRegionsRequest -> SplitRegionsResponse;
-        split_and_scatter_regions = "SplitAndScatterRegions":
-            SplitAndScatterRegionsRequest -> SplitAndScatterRegionsResponse;
         get_dc_location_info = "GetDCLocationInfo": GetDcLocationInfoRequest -> GetDcLocationInfoResponse;
         set_external_timestamp = "SetExternalTimestamp": SetExternalTimestampRequest -> SetExternalTimestampResponse;
         get_external_timestamp = "GetExternalTimestamp": GetExternalTimestampRequest -> GetExternalTimestampResponse;

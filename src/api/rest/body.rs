@@ -84,6 +84,23 @@ pub(super) fn text_map(body: &[u8]) -> Result<Vec<(String, String)>, Problem> {
         .collect()
 }
 
+/// A body that PD reads into a map of whole numbers.
+pub(super) fn int_map(body: &[u8]) -> Result<Vec<(String, i64)>, Problem> {
+    let parsed = gojson::parse(body)?;
+    let map = match &parsed.value {
+        Value::Object(map) => map,
+        Value::Null => return Ok(Vec::new()),
+        other => return Err(wrong_type(json_kind(other), "map[string]int64", offset(&parsed, ""), None)),
+    };
+    let read = |(key, value): (&String, &Value)| match value {
+        Value::Null => Ok((key.clone(), 0)),
+        Value::Number(n) if n.is_i64() => Ok((key.clone(), n.as_i64().unwrap_or(0))),
+        Value::Number(n) => Err(wrong_type(&format!("number {n}"), "int64", offset(&parsed, key), None)),
+        other => Err(wrong_type(json_kind(other), "int64", offset(&parsed, key), None)),
+    };
+    map.iter().map(read).collect()
+}
+
 /// A body that PD reads into one text.
 pub(super) fn text(body: &[u8]) -> Result<String, Problem> {
     let parsed = gojson::parse(body)?;

@@ -31,6 +31,8 @@ mod rule_bundles;
 mod rule_json;
 mod rules;
 mod rules_unmet;
+mod scatter;
+mod schedulers;
 mod stats;
 mod status;
 mod store_json;

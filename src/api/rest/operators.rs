@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -14,8 +13,10 @@ use super::{
     go, regions,
     render::Reply,
     request::Request,
+    scatter,
 };
 use crate::{
+    api::{ApiError, app::in_time},
     model::{Key, RegionId, RuleRole, StoreId, time::go_duration},
     scheduler::{
         admin,
@@ -122,11 +123,16 @@ pub(super) fn cancel_all(request: &Request) -> Answer {
 }
 
 /// `POST /operators`
-pub(super) fn create(request: &Request) -> Answer {
+pub(super) async fn create(request: &Request) -> Answer {
     let input = body::object(&request.body)?;
+    if let Some(answer) = scatter::operator(request, &input).await {
+        return answer;
+    }
     let app = &request.app;
     let known = |id| app.cluster.regions().get(id).is_some();
     let wanted = read(&input, known)?;
+    // Nobody makes a person's operator again when there is no id for its new peer just now.
+    in_time(app.meta.fill_ids()).await.map_err(ApiError::from)?;
     app.act(|cluster| cluster.admin(&wanted, app.now()))?;
     Ok(Reply::ok(&"The operator is created."))
 }
@@ -163,9 +169,6 @@ fn read(input: &Map<String, Value>, known: impl Fn(RegionId) -> bool) -> Result<
             source: RegionId(number("source_region_id", "missing region id")?),
             target: RegionId(number("target_region_id", "invalid target region id to merge to")?),
         },
-        "scatter-region" | "scatter-regions" => {
-            return Err(Problem::Said(StatusCode::NOT_IMPLEMENTED, format!("operator {name} is not supported yet")));
-        }
         _ => return Err(Problem::bad("unknown operator")),
     })
 }

@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 
 use super::{
     Answer, admin, berth, checkers, config, gc, hot_buckets, label_owners, labels, members, min_resolved_ts, operators,
-    region_checks, region_labels, region_lists, regions, request::Request, rule_bundles, rules, rules_unmet, stats,
-    status, store_limits, stores, v2,
+    region_checks, region_labels, region_lists, regions, request::Request, rule_bundles, rules, rules_unmet, scatter,
+    schedulers, stats, status, store_limits, stores, v2,
 };
 use crate::scheduler::region_state::Flag;
 
@@ -112,7 +112,7 @@ macro_rules! later {
 pub(super) static TABLE: &[Route] = &[
     // Operators.
     Route::new(GET, "/pd/api/v1/operators", "GetOperators", now!(operators::list)).bootstrapped(),
-    Route::new(POST, "/pd/api/v1/operators", "CreateOperator", now!(operators::create)).logged().bootstrapped(),
+    Route::new(POST, "/pd/api/v1/operators", "CreateOperator", later!(operators::create)).logged().bootstrapped(),
     Route::new(DELETE, "/pd/api/v1/operators", "DeleteOperators", now!(operators::cancel_all)).logged().bootstrapped(),
     Route::new(GET, "/pd/api/v1/operators/records", "GetOperatorRecords", now!(operators::records)).bootstrapped(),
     Route::new(GET, "/pd/api/v1/operators/{region_id}", "GetOperatorsByRegion", now!(operators::one)).bootstrapped(),
@@ -138,6 +138,26 @@ pub(super) static TABLE: &[Route] = &[
     )
     .logged()
     .bootstrapped(),
+    // Scattering and splitting.
+    Route::new(POST, "/pd/api/v1/regions/scatter", "ScatterRegions", later!(scatter::scatter)).logged().bootstrapped(),
+    Route::new(POST, "/pd/api/v1/regions/split", "SplitRegions", later!(scatter::split)).logged().bootstrapped(),
+    // Schedulers.
+    Route::new(GET, "/pd/api/v1/schedulers", "GetSchedulers", now!(schedulers::list)),
+    Route::new(POST, "/pd/api/v1/schedulers", "CreateScheduler", later!(schedulers::add)).logged(),
+    Route::new(DELETE, "/pd/api/v1/schedulers/{name}", "DeleteScheduler", later!(schedulers::remove)).logged(),
+    Route::new(POST, "/pd/api/v1/schedulers/{name}", "PauseOrResumeScheduler", now!(schedulers::pause)).logged(),
+    Route::new(GET, "/pd/api/v1/schedulers/diagnostic/{name}", "getDiagnosticResult", now!(schedulers::diagnostic))
+        .bootstrapped(),
+    Route::new(GET, "/pd/api/v1/scheduler-config/{*rest}", "GetSchedulerConfig", now!(schedulers::show_config)),
+    Route::new(POST, "/pd/api/v1/scheduler-config/{*rest}", "HandleSchedulerConfig", later!(schedulers::change_config))
+        .logged(),
+    Route::new(
+        DELETE,
+        "/pd/api/v1/scheduler-config/{*rest}",
+        "HandleSchedulerConfig",
+        later!(schedulers::change_config),
+    )
+    .logged(),
     // Cluster and configuration.
     Route::new(GET, "/pd/api/v1/cluster", "GetCluster", now!(status::cluster)),
     Route::new(ANY, "/pd/api/v1/cluster/status", "GetClusterStatus", now!(status::cluster_status)),
@@ -484,7 +504,7 @@ mod tests {
         }
         for route in TABLE.iter().filter(|r| r.path.starts_with("/pd/api/v1/")) {
             let method = route.methods.0.unwrap_or("ANY").to_owned();
-            let (label, audit, needs) = recorded[&(method, route.path.to_owned())];
+            let (label, audit, needs) = recorded[&(method, route.path.trim_end_matches("/{*rest}").to_owned())];
             assert_eq!(route.label, label, "{}", route.path);
             assert_eq!(route.audit == Audit::LogAndMetrics, audit.contains("local-log"), "{}", route.path);
             // PD panics where the handlers of operators meet no cluster.

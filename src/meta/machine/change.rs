@@ -44,6 +44,8 @@ pub enum Change {
     LabelRulesChanged(Arc<LabelRows>),
     /// Keyspaces are different.
     KeyspacesChanged,
+    /// What is kept for schedulers is different.
+    SchedulersChanged,
     /// An item of the global configuration was written, or (`item` is `None`) deleted.
     GlobalConfig {
         /// Whole key.
@@ -100,8 +102,9 @@ pub(super) fn changes(state: &State, actions: &[Action]) -> Vec<Change> {
             Action::Put(row) => of_put(state, row),
             Action::Delete(key) => of_delete(state, key),
         };
-        // Keyspaces are told once.
-        if let Some(change) = change.filter(|c| *c != Change::KeyspacesChanged || !out.contains(c)) {
+        // These are told once.
+        let is_once = |c: &Change| matches!(c, Change::KeyspacesChanged | Change::SchedulersChanged);
+        if let Some(change) = change.filter(|c| !is_once(c) || !out.contains(c)) {
             out.push(change);
         }
     }
@@ -141,6 +144,7 @@ fn of_put(state: &State, row: &Row) -> Option<Change> {
         Row::Config(json) => Change::ConfigChanged(json.clone()),
         Row::TtlConfig(key, item) => Change::TtlConfigChanged { key: key.clone(), item: Some(item.clone()) },
         Row::Keyspace(..) => Change::KeyspacesChanged,
+        Row::Scheduler(..) => Change::SchedulersChanged,
         Row::GlobalConfig(item) => {
             Change::GlobalConfig { key: item.key.clone(), item: Some(item.clone()), revision: state.global_revision }
         }
@@ -166,6 +170,7 @@ fn of_delete(state: &State, key: &RowKey) -> Option<Change> {
         RowKey::Drain(id) => Change::DrainEnded(*id),
         RowKey::TtlConfig(key) => Change::TtlConfigChanged { key: key.clone(), item: None },
         RowKey::Keyspace(_) => Change::KeyspacesChanged,
+        RowKey::Scheduler(_) => Change::SchedulersChanged,
         RowKey::GlobalConfig(key) => {
             Change::GlobalConfig { key: key.clone(), item: None, revision: state.global_revision }
         }

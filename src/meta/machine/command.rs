@@ -320,6 +320,15 @@ pub enum Command {
         /// What.
         command: Box<Command>,
     },
+    /// Changes schedulers in one step: the list, which is part of the dynamic configuration, and what is kept for each by name.
+    PutSchedulers {
+        /// The whole dynamic configuration; `None`: the list stays.
+        config: Option<String>,
+        /// To write.
+        put: Vec<NamedRow>,
+        /// Names to delete.
+        delete: Vec<String>,
+    },
 }
 
 /// What a command came to.

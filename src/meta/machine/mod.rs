@@ -93,6 +93,9 @@ pub fn plan(state: &State, now: Wall, command: &Command) -> Result<Plan, Refusal
         Command::ChangeConfig(change) => settings::change_config(state, change),
         Command::ReplaceLabelRules { changes } => settings::replace_label_rules(state, changes),
         Command::Asked { by, command } => Ok(asked(plan(state, now, command)?, by)),
+        Command::PutSchedulers { config, put, delete } => {
+            settings::put_schedulers(state, config.as_deref(), put, delete)
+        }
     }
 }
 

@@ -120,6 +120,23 @@ pub(super) fn replace_label_rules(state: &State, changes: &[LabelRuleReplacement
     Ok(Plan::done(changes.iter().filter(unchanged).map(action).collect()))
 }
 
+/// Deletes, then writes, what is kept for schedulers, and the list of them, all in one.
+pub(super) fn put_schedulers(
+    state: &State,
+    config: Option<&str>,
+    put: &[NamedRow],
+    delete: &[String],
+) -> Result<Plan, Refusal> {
+    bounded(put.len() + delete.len())?;
+    room(state.schedulers.len(), put.len())?;
+    let gone = delete.iter().filter(|name| state.schedulers.contains_key(*name)).collect::<BTreeSet<_>>();
+    let mut actions: Vec<Action> =
+        gone.into_iter().map(|name| Action::Delete(RowKey::Scheduler(name.clone()))).collect();
+    actions.extend(put.iter().map(|row| Action::Put(Row::Scheduler(row.id.clone(), row.json.as_str().into()))));
+    actions.extend(config.map(|json| Action::Put(Row::Config(json.into()))));
+    Ok(Plan::done(actions))
+}
+
 /// Takes the next `size` ids (at least one).
 pub(super) fn alloc_ids(state: &State, size: u64) -> Result<Plan, Refusal> {
     let last = state.id_end.checked_add(size.max(1)).ok_or(Refusal::IdsExhausted)?;

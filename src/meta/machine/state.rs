@@ -152,6 +152,8 @@ pub enum Row {
     MinResolvedTs(u64),
     /// What old clients set as the number of replicas (`PutClusterConfig`).
     MaxPeerCount(u32),
+    /// The own configuration of a scheduler, by its name.
+    Scheduler(String, #[serde(with = "shared")] Arc<str>),
 }
 
 /// What names a [`Row`].
@@ -199,6 +201,8 @@ pub enum RowKey {
     MinResolvedTs,
     /// See [`Row::MaxPeerCount`].
     MaxPeerCount,
+    /// See [`Row::Scheduler`].
+    Scheduler(String),
 }
 
 impl Row {
@@ -226,6 +230,7 @@ impl Row {
             Row::GlobalRevision(_) => RowKey::GlobalRevision,
             Row::MinResolvedTs(_) => RowKey::MinResolvedTs,
             Row::MaxPeerCount(_) => RowKey::MaxPeerCount,
+            Row::Scheduler(name, _) => RowKey::Scheduler(name.clone()),
         }
     }
 }
@@ -269,6 +274,8 @@ pub struct State {
     pub label_rules: PersistentMap<String, Arc<str>>,
     /// Keyspaces, as JSON.
     pub keyspaces: PersistentMap<String, Arc<str>>,
+    /// The own configuration of schedulers by name, as JSON.
+    pub schedulers: PersistentMap<String, Arc<str>>,
     /// The last id taken for handing out.
     pub id_end: u64,
     /// Timestamps stay below this, Unix milliseconds.
@@ -330,6 +337,7 @@ impl State {
             RowKey::GlobalRevision => (self.global_revision != 0).then_some(Row::GlobalRevision(self.global_revision)),
             RowKey::MinResolvedTs => (self.min_resolved_ts != 0).then_some(Row::MinResolvedTs(self.min_resolved_ts)),
             RowKey::MaxPeerCount => self.max_peer_count.map(Row::MaxPeerCount),
+            RowKey::Scheduler(name) => text(&self.schedulers, name, Row::Scheduler),
         }
     }
 
@@ -358,6 +366,7 @@ impl State {
             Row::GlobalRevision(revision) => self.global_revision = revision,
             Row::MinResolvedTs(ts) => self.min_resolved_ts = ts,
             Row::MaxPeerCount(count) => self.max_peer_count = Some(count),
+            Row::Scheduler(name, json) => drop(self.schedulers.insert(name, json)),
         }
     }
 
@@ -384,6 +393,7 @@ impl State {
             RowKey::GlobalRevision => self.global_revision = 0,
             RowKey::MinResolvedTs => self.min_resolved_ts = 0,
             RowKey::MaxPeerCount => self.max_peer_count = None,
+            RowKey::Scheduler(name) => drop(self.schedulers.remove(name)),
         }
     }
 

@@ -420,6 +420,9 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => ("[ab]", -1..100i64, 0..40u64).prop_map(|(id, ttl, p)| service(&id, ttl, p)),
         1 => (0..2000u64).prop_map(|size| Command::AllocIdWindow { size }),
         1 => any::<i64>().prop_map(|upper_ms| Command::SaveTsoWindow { upper_ms }),
+        1 => ("[ab]", "[ab]", proptest::option::of("[xy]")).prop_map(|(put, delete, config)| Command::PutSchedulers {
+            config, put: vec![NamedRow { id: put, json: "{}".into() }], delete: vec![delete]
+        }),
     ]
 }
 
@@ -484,6 +487,7 @@ fn from_rows(state: &State) -> State {
     keys.extend(state.rules.keys().map(|(g, id)| RowKey::Rule(g.clone(), id.clone())));
     keys.extend(state.label_rules.keys().map(|id| RowKey::LabelRule(id.clone())));
     keys.extend(state.keyspaces.keys().map(|id| RowKey::Keyspace(id.clone())));
+    keys.extend(state.schedulers.keys().map(|name| RowKey::Scheduler(name.clone())));
     let mut copy = State::default();
     for row in keys.iter().filter_map(|key| state.row(key)) {
         let bytes = serde_json::to_vec(&row).unwrap();

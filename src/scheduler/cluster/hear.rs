@@ -66,7 +66,7 @@ impl Cluster {
         }
         let _turn = self.turns.take(region.id());
         let applied = self.regions.apply(region)?;
-        if !(is_silent(&applied) && self.takes_note(&applied)) {
+        if !(is_silent(&applied) && self.takes_note(&applied, now)) {
             carry(&|| self.follow(&applied, now));
         }
         Ok(applied.changes)
@@ -99,11 +99,12 @@ impl Cluster {
     }
 
     /// Tells the patrol of a report without anything to tell; false when the region's operator has to see it.
-    fn takes_note(&self, applied: &Applied) -> bool {
+    fn takes_note(&self, applied: &Applied, now: Now) -> bool {
         let mut deciding = self.deciding.lock();
         let is_free = !deciding.controller.is_running(applied.region.id());
         if is_free {
             deciding.patrol.on_region_reported(applied);
+            deciding.schedulers.on_heartbeat(&applied.region, now.mono);
         }
         is_free
     }
@@ -118,6 +119,7 @@ impl Cluster {
             }
             d.controller.on_heartbeat(view, &applied.region, out);
             d.patrol.on_region_reported(applied);
+            d.schedulers.on_heartbeat(&applied.region, now.mono);
         });
         out
     }

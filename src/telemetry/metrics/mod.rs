@@ -222,6 +222,18 @@ group! {
 }
 
 group! {
+    /// Schedulers.
+    pub struct SchedulerMetrics {
+        /// Counter of scheduler events.
+        event: IntCounterVec = "pd_scheduler_event_count" ["type" "name"];
+        /// Status of the schedulers: whether each may run.
+        status: GaugeVec = "pd_scheduler_status" ["kind" "type"];
+        /// Counter of direction of balance related schedulers.
+        direction: IntCounterVec = "pd_scheduler_balance_direction" ["type" "store" "direction"];
+    }
+}
+
+group! {
     /// Patrol, checkers and filters.
     pub struct PatrolMetrics {
         /// Time spent of patrol checks region.
@@ -360,6 +372,8 @@ pub struct Metrics {
     pub operators: OperatorMetrics,
     /// Patrol, checkers and filters.
     pub patrol: PatrolMetrics,
+    /// Schedulers.
+    pub schedulers: SchedulerMetrics,
     /// Heartbeats.
     pub heartbeats: HeartbeatMetrics,
     /// Progress.
@@ -399,6 +413,7 @@ impl Metrics {
             regions: RegionMetrics::new()?,
             operators: OperatorMetrics::new()?,
             patrol: PatrolMetrics::new()?,
+            schedulers: SchedulerMetrics::new()?,
             heartbeats: HeartbeatMetrics::new()?,
             progress: ProgressMetrics::new()?,
             tso: TsoMetrics::new()?,
@@ -409,6 +424,7 @@ impl Metrics {
         all.regions.register(registry)?;
         all.operators.register(registry)?;
         all.patrol.register(registry)?;
+        all.schedulers.register(registry)?;
         all.heartbeats.register(registry)?;
         all.progress.register(registry)?;
         all.tso.register(registry)?;
@@ -424,6 +440,7 @@ impl Metrics {
             RegionMetrics::FAMILIES,
             OperatorMetrics::FAMILIES,
             PatrolMetrics::FAMILIES,
+            SchedulerMetrics::FAMILIES,
             HeartbeatMetrics::FAMILIES,
             ProgressMetrics::FAMILIES,
             TsoMetrics::FAMILIES,

@@ -1,0 +1,46 @@
+//! grant-leader: gathers the leaders of regions with a peer there on stores, and keeps them there.
+
+use super::{
+    config::Grant,
+    dice::Dice,
+    leader::{TRIES, candidates, transfer},
+    pick::{draw, may_balance},
+    round::{Input, Round, Why},
+};
+use crate::{
+    scheduler::operator::{Kind, Priority},
+    store::Held,
+};
+
+/// One transfer to each of its stores.
+pub(super) fn leaders(input: &Input<'_>, config: &Grant, dice: &mut Dice) -> Round {
+    let mut round = Round::default();
+    for (store, ranges) in &config.stores {
+        for _ in 0..TRIES {
+            let Some(region) = draw(input, dice, *store, Held::Follower, &ranges.0) else {
+                round.events.push("no-follower");
+                round.refuse(*store, Why::NoRegion);
+                break;
+            };
+            // What another such store has gathered stays there.
+            let kept = region.leader_store().is_some_and(|leader| config.stores.contains_key(&leader));
+            if kept || round.has(region.id()) {
+                continue;
+            }
+            let found = may_balance(input, &region).and_then(|()| {
+                if !candidates(input, &region).iter().any(|s| s.id() == *store) {
+                    return Err(Why::NoTarget);
+                }
+                transfer(input, &region, *store, Kind::LEADER, Priority::High)
+            });
+            match found {
+                Ok(op) => {
+                    round.propose(op);
+                    break;
+                }
+                Err(why) => round.refuse(*store, why),
+            }
+        }
+    }
+    round
+}

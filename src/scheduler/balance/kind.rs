@@ -1,0 +1,101 @@
+//! The kinds of schedulers, by PD's names.
+
+use std::time::Duration;
+
+use crate::scheduler::outcome::ScheduleLimit;
+
+/// A kind of scheduler that Berth runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// Spreads leaders.
+    BalanceLeader,
+    /// Spreads peers.
+    BalanceRegion,
+    /// Spreads traffic.
+    HotRegion,
+    /// Takes leaders off stores.
+    EvictLeader,
+    /// Gathers leaders on stores.
+    GrantLeader,
+    /// Takes leaders off stores with a label property.
+    Label,
+    /// Moves leaders about, for tests.
+    ShuffleLeader,
+    /// Moves peers about, for tests.
+    ShuffleRegion,
+    /// Spreads the leaders and peers of one key range.
+    ScatterRange,
+    /// Takes leaders off a store that is slow.
+    EvictSlowStore,
+    /// Takes leaders off stores that are being shut down.
+    EvictStoppingStore,
+}
+
+impl Kind {
+    /// Every kind with its name in `schedulers-v2` and its name in the scheduler API.
+    const NAMES: [(Kind, &'static str, &'static str); 11] = [
+        (Kind::BalanceLeader, "balance-leader", "balance-leader-scheduler"),
+        (Kind::BalanceRegion, "balance-region", "balance-region-scheduler"),
+        (Kind::HotRegion, "hot-region", "balance-hot-region-scheduler"),
+        (Kind::EvictLeader, "evict-leader", "evict-leader-scheduler"),
+        (Kind::GrantLeader, "grant-leader", "grant-leader-scheduler"),
+        (Kind::Label, "label", "label-scheduler"),
+        (Kind::ShuffleLeader, "shuffle-leader", "shuffle-leader-scheduler"),
+        (Kind::ShuffleRegion, "shuffle-region", "shuffle-region-scheduler"),
+        (Kind::ScatterRange, "scatter-range", "scatter-range-scheduler"),
+        (Kind::EvictSlowStore, "evict-slow-store", "evict-slow-store-scheduler"),
+        (Kind::EvictStoppingStore, "evict-stopping-store", "evict-stopping-store-scheduler"),
+    ];
+
+    fn row(self) -> (&'static str, &'static str) {
+        Self::NAMES.iter().find(|(kind, ..)| *kind == self).map_or(("", ""), |(_, short, name)| (short, name))
+    }
+
+    /// The name in `schedulers-v2`.
+    pub fn short_name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The name in the scheduler API: also the description of its operators. (A scheduler for a range adds the range's name.)
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The kind of this name in `schedulers-v2`.
+    pub fn of_short_name(short: &str) -> Option<Kind> {
+        Self::NAMES.iter().find(|(_, known, _)| *known == short).map(|(kind, ..)| *kind)
+    }
+
+    /// The kind of this name in the scheduler API.
+    pub fn of_name(name: &str) -> Option<Kind> {
+        Self::NAMES.iter().find(|(.., known)| *known == name).map(|(kind, ..)| *kind)
+    }
+
+    /// The limit under which its operators run: it is not asked while this leaves no room.
+    pub fn limit(self) -> ScheduleLimit {
+        match self {
+            Kind::HotRegion => ScheduleLimit::HotRegion,
+            Kind::BalanceRegion | Kind::ShuffleRegion | Kind::ScatterRange => ScheduleLimit::Region,
+            Kind::BalanceLeader
+            | Kind::EvictLeader
+            | Kind::GrantLeader
+            | Kind::Label
+            | Kind::ShuffleLeader
+            | Kind::EvictSlowStore
+            | Kind::EvictStoppingStore => ScheduleLimit::Leader,
+        }
+    }
+
+    /// The shortest and the longest time between two looks (PD's numbers).
+    pub fn intervals(self) -> (Duration, Duration) {
+        match self {
+            Kind::HotRegion => (Duration::from_secs(1), Duration::from_secs(20)),
+            _ => (Duration::from_millis(10), Duration::from_secs(5)),
+        }
+    }
+
+    /// Whether PD keeps a diagnosis of it.
+    pub fn has_diagnosis(self) -> bool {
+        matches!(self, Kind::BalanceLeader | Kind::BalanceRegion)
+    }
+}

@@ -1,0 +1,50 @@
+//! label: takes leaders off stores whose labels the label property `reject-leader` names.
+
+use super::{
+    config::RejectLabel,
+    dice::Dice,
+    leader::{TRIES, candidates, transfer},
+    pick::{draw, may_balance},
+    round::{Input, Round, Why},
+    weigh::{Measure, Scale},
+};
+use crate::{
+    scheduler::operator::{Kind, Priority},
+    store::{Held, StoreInfo},
+};
+
+/// The description of its operators: not its name, as with the others.
+const DESC: &str = "label-reject-leader";
+
+/// One transfer from the first store that has something to give.
+pub(super) fn reject_leaders(input: &Input<'_>, config: &RejectLabel, dice: &mut Dice) -> Round {
+    let mut round = Round::default();
+    let rejected = |store: &StoreInfo| config.reject.iter().any(|label| store.record.label(&label.key) == label.value);
+    let scale = Scale::new(*input, Measure::Leaders);
+    let input = &Input { name: DESC, ..*input };
+    for store in input.view.stores.values().filter(|s| rejected(s)) {
+        for _ in 0..TRIES {
+            let Some(region) = draw(input, dice, store.id(), Held::Leader, &config.ranges.0) else {
+                round.events.push("no-region");
+                round.refuse(store.id(), Why::NoRegion);
+                break;
+            };
+            let found = may_balance(input, &region).and_then(|()| {
+                let targets = candidates(input, &region).into_iter().filter(|s| !rejected(s));
+                let target = targets.min_by_key(|s| (scale.rank(s), s.id())).ok_or(Why::NoTarget)?;
+                transfer(input, &region, target.id(), Kind::LEADER, Priority::Medium)
+            });
+            match found {
+                Ok(op) => {
+                    round.propose(op);
+                    return round;
+                }
+                Err(why) => round.refuse(store.id(), why),
+            }
+        }
+    }
+    if round.ops.is_empty() {
+        round.events.push("skip");
+    }
+    round
+}
