@@ -60,6 +60,8 @@ async fn record(folder: &Path, recording: &Path) {
     let cluster = server.app.cluster.clone();
     eventually("prepared", PATIENCE, || async { cluster.is_prepared().then_some(()) }).await;
     let http = HttpClient::new(&url).unwrap();
+    // Recordings do not hold what schedulers are told.
+    http.post("/pd/api/v1/schedulers/all", &json!({ "delay": 3600 })).await.unwrap();
     http.post("/pd/api/v1/stores/limit", &json!({ "rate": 2000 })).await.unwrap();
     http.delete("/pd/api/v1/store/2").await.unwrap();
     eventually("operators", PATIENCE, || async { (!cluster.operators().is_empty()).then_some(()) }).await;
@@ -85,7 +87,7 @@ async fn a_recorded_run_replays_to_the_same_operators() {
     let found = play(&recording);
     println!("{found}");
     assert_eq!(found.differences, 0, "{found}");
-    assert!(found.inputs > 500 && found.operators >= 24 && !found.cut, "{found}");
+    assert!(found.inputs > 300 && found.operators >= 24 && !found.cut, "{found}");
 
     // A replay that could not differ would prove nothing.
     let fewer: String = recording
