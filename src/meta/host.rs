@@ -31,7 +31,14 @@ const MAX_BATCH: usize = 1024;
 struct Batch {
     actions: Vec<Action>,
     changes: Vec<Change>,
-    answers: Vec<(Answer, Result<Reply, MetaError>)>,
+    answers: Vec<Outcome>,
+}
+
+/// What the proposer of a ticket gets, once what it proposed is in the state file.
+struct Outcome {
+    ticket: u64,
+    answer: Answer,
+    outcome: Result<Reply, MetaError>,
 }
 
 /// Runs raft and the machine. See [`super::Meta::open`].
@@ -349,13 +356,11 @@ impl Host {
             return Ok(vec![]);
         }
         let mut batch = Batch::default();
-        while let Some(entry) = self.committed.pop_front() {
-            self.apply_entry(entry, &mut batch)?;
+        if let Err(ended) = self.execute_all(&mut batch).and_then(|()| self.write_state(&batch)) {
+            // They wait for the end like everybody else, and are told its reason there.
+            self.pending.extend(batch.answers.into_iter().map(|o| (o.ticket, o.answer)));
+            return Err(ended);
         }
-        self.shared.state_write.begin(self.now());
-        let written = self.state_file.write(&batch.actions, &self.applied, self.state.hash);
-        self.shared.state_write.end();
-        written.map_err(|e| failed(&e))?;
         self.shared.state.store(Arc::new(self.state.clone()));
         for change in &batch.changes {
             if let Change::TsoWindow(upper) = change {
@@ -363,7 +368,7 @@ impl Host {
             }
             self.shared.tell(change);
         }
-        for (answer, outcome) in batch.answers {
+        for Outcome { answer, outcome, .. } in batch.answers {
             answer(outcome);
         }
         if self.applied.index.saturating_sub(self.cut_at) >= self.timings.compact_every + self.timings.compact_keep
@@ -373,6 +378,20 @@ impl Host {
             self.flush_wanted = true;
         }
         Ok(vec![Input::Applied(self.applied.index)])
+    }
+
+    fn execute_all(&mut self, batch: &mut Batch) -> Result<(), Ended> {
+        while let Some(entry) = self.committed.pop_front() {
+            self.apply_entry(entry, batch)?;
+        }
+        Ok(())
+    }
+
+    fn write_state(&self, batch: &Batch) -> Result<(), Ended> {
+        self.shared.state_write.begin(self.now());
+        let written = self.state_file.write(&batch.actions, &self.applied, self.state.hash);
+        self.shared.state_write.end();
+        written.map_err(|e| failed(&e))
     }
 
     fn apply_entry(&mut self, entry: Committed, batch: &mut Batch) -> Result<(), Ended> {
@@ -410,7 +429,7 @@ impl Host {
             Err(refusal) => Err(MetaError::Refused(refusal)),
         };
         if own && let Some(answer) = self.pending.remove(&ticket) {
-            batch.answers.push((answer, outcome));
+            batch.answers.push(Outcome { ticket, answer, outcome });
         }
     }
 
@@ -484,6 +503,8 @@ impl Host {
 
     /// No call is answered with success from here on.
     fn end(&mut self, ended: Ended) {
+        // Set here alone, and first: whoever is refused from here on is told why.
+        drop(self.shared.ended.set(ended.clone()));
         self.shared.close();
         let error = match &ended {
             Ended::Stopped => MetaError::Stopped,
@@ -492,8 +513,6 @@ impl Host {
         if let Ended::Failed(what) = &ended {
             slog::crit!(self.log, "the log or the state cannot be written any more"; "error" => %what);
         }
-        // Set once, here.
-        drop(self.shared.ended.set(ended.clone()));
         let waiting = std::mem::take(&mut self.pending).into_values();
         let queued = self.events.try_iter().filter_map(|event| match event {
             Event::Propose { answer, .. } => Some(answer),

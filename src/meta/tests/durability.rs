@@ -109,8 +109,10 @@ fn r7_a_full_disk_loses_nothing_that_was_acknowledged() {
         let clock = TestClock::new();
         let running = start(&disk, 1, &clock);
         disk.fill_up_after(room);
-        let written = (0..200).take_while(|i| running.meta.propose_blocking(mark(*i)).is_ok()).count();
-        assert!(written < 200, "the disk is full at some time");
+        let outcomes = (0..200).map(|i| running.meta.propose_blocking(mark(i)));
+        let (written, refusal) =
+            outcomes.enumerate().find_map(|(i, o)| Some((i, o.err()?))).expect("the disk is full at some time");
+        assert!(matches!(&refusal, MetaError::Disk(_)), "after {room} bytes: {refusal}");
         running.host.stop();
         let running = start(&disk.after_power_cut(disk.moment(), Unsynced::Lost), 2, &clock);
         let found = marks(&running.meta);
