@@ -9,9 +9,10 @@
 //! exception are rates whose interval is shorter than [`SHORT_INTERVAL`]: there up to [`CATCH_UP`] of lost time is made good,
 //! so that a tick that comes late does not lower the rate, and the interval is longer by just as much as keeps the promise.
 //!
-//! Stores of equal rates would all be free at the same instant when work comes after a quiet time, and stay in step for as long
-//! as it lasts: nine targets would take nine peers every four seconds. So the first that is taken after a quiet time sets the
-//! others back, each by another part of its own interval ([`Limits::spread`]): the minute holds as many, one after another.
+//! Stores of equal rates would all be free at the same instant when work comes after a pause, and stay in step for as long as it
+//! lasts: nine targets would take nine peers every four seconds. So stores that nobody has asked for a while start one after
+//! another, a part of an interval apart ([`Pace`]), and from then on each goes on at its own interval: the minute holds as many,
+//! evenly.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -25,6 +26,8 @@ use crate::model::{Mono, StoreId, StoreLimits, store::UNLIMITED};
 const MINUTE: Duration = Duration::from_secs(60);
 /// Intervals shorter than this make lost time good.
 const SHORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A store taken within this time of becoming free was waited for: five ticks of the patrol.
+const SLACK: Duration = Duration::from_millis(50);
 /// How much time is made good at most: ten ticks of the patrol.
 const CATCH_UP: Duration = Duration::from_millis(100);
 /// The limit of a store that nobody has set one for: PD's `default-store-limit`.
@@ -37,8 +40,30 @@ struct Bucket {
     rate: f64,
     /// Until when the operators admitted so far keep it busy.
     busy_until: Mono,
-    /// Whether it has a place of its own among the stores' turns: it was taken or set back since its last quiet time.
-    in_turn: bool,
+    /// Whether `busy_until` is the end of an operator's time, and not of a wait that other stores share.
+    started: bool,
+}
+
+/// The starts of stores of one kind of limit, after a pause of theirs.
+#[derive(Clone, Copy, Default, Debug)]
+struct Pace {
+    /// How many stores have an interval worth spreading.
+    stores: u32,
+    /// The last start, and the interval of the store that started.
+    last: Option<(Mono, Duration)>,
+}
+
+impl Pace {
+    /// The distance between starts that has all stores of this interval started within one.
+    fn part(&self, turn: Duration) -> Duration {
+        turn / self.stores.max(1)
+    }
+
+    /// When a store with this interval may start. The shorter of the two intervals counts: a slow store holds nobody up for
+    /// long, nor is it held up for ever by quick ones.
+    fn opens(&self, turn: Duration) -> Mono {
+        self.last.map_or(Mono(0), |(at, other)| at.plus(self.part(turn.min(other))))
+    }
 }
 
 impl Bucket {
@@ -83,16 +108,25 @@ impl Bucket {
         self.interval(FULL_COST).filter(|one| !self.is_unlimited() && *one >= SHORT_INTERVAL)
     }
 
-    /// Whether it is free and has let a whole turn go by unused since it had a place of its own.
-    fn is_quiet(&self, now: Mono) -> bool {
-        self.is_free(now) && (!self.in_turn || self.turn().is_some_and(|turn| now.since(self.busy_until) >= turn))
+    /// Whether it was not asked for when it became free: it starts anew, and stores start one after another.
+    fn is_paused(&self, pace: Pace, now: Mono) -> bool {
+        let paused = |turn| !self.started || now.since(self.busy_until) > pace.part(turn).max(SLACK);
+        self.is_free(now) && self.turn().is_some_and(paused)
+    }
+
+    /// When the next operator may come, by its own interval and by its turn among the stores; `None`: never.
+    fn opens_at(&self, pace: Pace, now: Mono) -> Option<Mono> {
+        match self.turn() {
+            Some(turn) if self.is_paused(pace, now) => Some(pace.opens(turn)),
+            Some(_) | None => self.free_at(),
+        }
     }
 
     fn take(&mut self, cost: u64, now: Mono) {
         if self.is_unlimited() {
             return;
         }
-        self.in_turn = true;
+        self.started = true;
         let from = Mono(self.busy_until.0.max(now.0.saturating_sub(self.catch_up().as_nanos() as u64)));
         self.busy_until = self.interval(cost).map_or(Mono(u64::MAX), |d| from.plus(d));
     }
@@ -109,6 +143,7 @@ impl Bucket {
             Some(_) | None => 0.0,
         };
         self.rate = rate;
+        self.started &= owed > 0.0;
         let wait = self.interval((owed * FULL_COST as f64).ceil() as u64).unwrap_or(Duration::ZERO);
         self.busy_until = now.plus(wait);
     }
@@ -122,13 +157,14 @@ pub type Costs = BTreeMap<(StoreId, LimitKind), u64>;
 pub struct Limits {
     started: Mono,
     buckets: BTreeMap<(StoreId, LimitKind), Bucket>,
+    paces: BTreeMap<LimitKind, Pace>,
 }
 
 impl Limits {
     /// No store is known. Each store's first operator waits for one interval from `started`: a new leader does not know what
     /// the one before it admitted in the last minute.
     pub fn new(started: Mono) -> Self {
-        Self { started, buckets: BTreeMap::new() }
+        Self { started, ..Self::default() }
     }
 
     /// Puts a store's limits in force. What was admitted before stays counted.
@@ -141,15 +177,28 @@ impl Limits {
                 }
             }
         }
+        self.count_paced();
     }
 
     /// Forgets a store.
     pub fn remove(&mut self, store: StoreId) {
         self.buckets.retain(|(s, _), _| *s != store);
+        self.count_paced();
+    }
+
+    fn count_paced(&mut self) {
+        self.paces.values_mut().for_each(|pace| pace.stores = 0);
+        for ((_, kind), _) in self.buckets.iter().filter(|(_, bucket)| bucket.turn().is_some()) {
+            self.paces.entry(*kind).or_default().stores += 1;
+        }
+    }
+
+    fn pace(&self, kind: LimitKind) -> Pace {
+        self.paces.get(&kind).copied().unwrap_or_default()
     }
 
     fn fresh(rate: f64, started: Mono) -> Bucket {
-        let bucket = Bucket { rate, busy_until: started, in_turn: false };
+        let bucket = Bucket { rate, busy_until: started, started: false };
         Bucket { busy_until: bucket.interval(FULL_COST).map_or(Mono(u64::MAX), |first| started.plus(first)), ..bucket }
     }
 
@@ -162,15 +211,16 @@ impl Limits {
 
     /// Whether a store admits an operator now. Snapshots in flight are no matter of version 1.
     pub fn is_free(&self, store: StoreId, kind: LimitKind, now: Mono) -> bool {
-        kind == LimitKind::SendSnapshot || self.bucket(store, kind).is_free(now)
+        self.next(store, kind, now).is_none()
     }
 
     /// When a store admits the next operator; `None` when it does now, `Mono(u64::MAX)` when it never does.
     pub fn next(&self, store: StoreId, kind: LimitKind, now: Mono) -> Option<Mono> {
-        if self.is_free(store, kind, now) {
+        if kind == LimitKind::SendSnapshot {
             return None;
         }
-        Some(self.bucket(store, kind).free_at().unwrap_or(Mono(u64::MAX)))
+        let at = self.bucket(store, kind).opens_at(self.pace(kind), now).unwrap_or(Mono(u64::MAX));
+        (at > now).then_some(at)
     }
 
     /// The first of `costs` that a store does not admit now. What costs nothing is always admitted.
@@ -187,39 +237,24 @@ impl Limits {
         if let Some(exceeded) = self.first_exceeded(costs, now) {
             return Err(exceeded);
         }
+        let mut starts = Vec::new();
         for ((store, kind), cost) in costs.iter().filter(|(_, cost)| **cost > 0) {
             if *kind == LimitKind::SendSnapshot {
                 continue;
             }
             let bucket = self.bucket(*store, *kind);
-            if bucket.turn().is_some() && bucket.is_quiet(now) {
-                self.spread(*store, *kind, costs, now);
+            if let Some(turn) = bucket.turn()
+                && bucket.is_paused(self.pace(*kind), now)
+            {
+                starts.push((*kind, (now, turn)));
             }
             self.buckets.entry((*store, *kind)).or_insert(bucket).take(*cost, now);
         }
-        Ok(())
-    }
-
-    /// Work has come for `store` after a quiet time: sets the other quiet stores back, the next one by a share of its interval,
-    /// the one after it by two, so that their turns come one after another. What `taken` takes at the same instant stays. Each
-    /// waits for less than an interval, and an interval later any of them that is still unused is quiet again: two stores that
-    /// one operator needs together are free together in between.
-    fn spread(&mut self, store: StoreId, kind: LimitKind, taken: &Costs, now: Mono) {
-        let is_other = |id: StoreId, bucket: &Bucket| {
-            bucket.turn().is_some() && bucket.is_quiet(now) && taken.get(&(id, kind)).is_none_or(|cost| *cost == 0)
-        };
-        let of_kind = self.buckets.iter().filter(|((id, k), bucket)| *k == kind && is_other(*id, bucket));
-        let mut others: Vec<StoreId> = of_kind.map(|((id, _), _)| *id).collect();
-        let first_after = others.partition_point(|id| *id <= store);
-        others.rotate_left(first_after);
-        let turns = others.len() as u32 + 1;
-        for (place, id) in (1..).zip(others) {
-            if let Some(bucket) = self.buckets.get_mut(&(id, kind))
-                && let Some(turn) = bucket.turn()
-            {
-                *bucket = Bucket { busy_until: now.plus(turn * place / turns), in_turn: true, ..*bucket };
-            }
+        // Last: what one operator takes together starts together.
+        for (kind, start) in starts {
+            self.paces.entry(kind).or_default().last = Some(start);
         }
+        Ok(())
     }
 }
 

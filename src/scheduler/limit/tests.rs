@@ -7,6 +7,8 @@ use super::*;
 use crate::scheduler::operator::step::SMALL_COST;
 
 const STORE: StoreId = StoreId(1);
+/// An hour after the start.
+const HOUR: Mono = Mono(3_600_000_000_000);
 
 fn both(rate: f64) -> StoreLimits {
     StoreLimits { add_peer: rate, remove_peer: rate }
@@ -61,26 +63,99 @@ fn fast_rates_do_not_lose_to_slow_ticks() {
     assert!((7150..=7200).contains(&got.len()), "{}", got.len());
 }
 
-#[test]
-fn stores_take_turns_after_a_quiet_time() {
-    let mut limits = Limits::new(Mono(0));
-    (1..=9).for_each(|id| limits.set(StoreId(id), both(15.0), Mono(0)));
-    let begin = 3_600_000_000_000;
+/// Asks every one of `stores` in each tick of a time that begins an hour after the start, and says when something was taken.
+fn asked_always(limits: &mut Limits, stores: std::ops::RangeInclusive<u64>, lasts: Duration) -> Vec<Duration> {
     let mut got = Vec::new();
-    // Three minutes; each tick asks every store.
-    for tick in 0..18_000 {
-        let now = Mono(begin + tick * 10_000_000);
-        for id in 1..=9 {
+    for tick in 0..lasts.as_millis() as u64 / 10 {
+        let now = Mono(HOUR.0 + tick * 10_000_000);
+        for id in stores.clone() {
             let one = Costs::from([((StoreId(id), LimitKind::AddPeer), FULL_COST)]);
             if limits.take(&one, now).is_ok() {
-                got.push(now.0 - begin);
+                got.push(now.since(HOUR));
             }
         }
     }
-    assert_eq!(got[0], 0, "the first does not wait");
+    got
+}
+
+fn longest_gap(got: &[Duration]) -> Duration {
+    got.windows(2).map(|w| w[1] - w[0]).max().unwrap()
+}
+
+fn stores_at_default(stores: u64) -> Limits {
+    let mut limits = Limits::new(Mono(0));
+    (1..=stores).for_each(|id| limits.set(StoreId(id), both(15.0), Mono(0)));
+    limits
+}
+
+#[test]
+fn stores_take_turns_after_a_quiet_time() {
+    let mut limits = stores_at_default(9);
+    let got = asked_always(&mut limits, 1..=9, Duration::from_secs(180));
+    assert_eq!(got[0], Duration::ZERO, "the first does not wait");
     assert_eq!(got.len(), 3 * 135);
-    let gaps: Vec<u64> = got.windows(2).map(|w| w[1] - w[0]).collect();
-    assert!(gaps.iter().all(|gap| (430_000_000..=460_000_000).contains(gap)), "one every 4 s / 9: {gaps:?}");
+    let gaps: Vec<_> = got.windows(2).map(|w| (w[1] - w[0]).as_millis()).collect();
+    assert!(gaps.iter().all(|gap| (400..=460).contains(gap)), "one every 4 s / 9: {gaps:?}");
+}
+
+#[test]
+fn moves_shortly_before_do_not_bring_stores_into_step() {
+    for before in (50..12_000).step_by(370) {
+        for moves in 1..4 {
+            let mut limits = stores_at_default(10);
+            for id in 1..=moves {
+                let at = Mono(HOUR.0 - (before * 1_000_000) * id / moves);
+                let one = Costs::from([((StoreId(id), LimitKind::AddPeer), FULL_COST)]);
+                assert!(limits.take(&one, at).is_ok() || moves > 1, "{before} ms before");
+            }
+            // Store 10 is the one that is drained.
+            let got = asked_always(&mut limits, 1..=9, Duration::from_secs(60));
+            let longest = longest_gap(&got);
+            // As many places stay empty as stores had begun on their own.
+            let bound = Duration::from_millis(400 * (2 + moves) + 50);
+            assert!(got.len() >= 134 && longest <= bound, "{moves} moves, {before} ms: {} {longest:?}", got.len());
+            let at_once = got.windows(2).filter(|w| w[1] == w[0]).count();
+            assert!(at_once <= moves as usize * 15, "{moves} moves, {before} ms: {at_once}");
+        }
+    }
+}
+
+#[test]
+fn all_stores_free_at_a_leaders_start_do_not_start_at_once() {
+    let mut limits = stores_at_default(9);
+    let ticks = (0..1200).map(|tick| Mono(tick * 10_000_000));
+    let mut firsts = BTreeMap::new();
+    for now in ticks {
+        for id in 1..=9 {
+            let one = Costs::from([((StoreId(id), LimitKind::AddPeer), FULL_COST)]);
+            if limits.take(&one, now).is_ok() {
+                firsts.entry(id).or_insert(now.0 / 10_000_000);
+            }
+        }
+    }
+    let firsts: Vec<u64> = firsts.into_values().collect();
+    assert_eq!(
+        firsts,
+        [400, 445, 490, 535, 580, 625, 670, 715, 760],
+        "in ticks: one interval first, then 4 s / 9 apart"
+    );
+}
+
+#[test]
+fn slow_and_quick_stores_do_not_wait_for_each_other() {
+    let mut limits = Limits::new(Mono(0));
+    limits.set(StoreId(1), both(1.0), Mono(0));
+    (2..=4).for_each(|id| limits.set(StoreId(id), both(15.0), Mono(0)));
+    let one = |id| Costs::from([((StoreId(id), LimitKind::AddPeer), FULL_COST)]);
+    assert!(limits.take(&one(1), HOUR).is_ok());
+    let soon = HOUR.plus(Duration::from_secs(1));
+    assert!(limits.take(&one(2), soon).is_ok(), "a slow store has started: a quick one waits for its own part only");
+    let mut limits = Limits::new(Mono(0));
+    limits.set(StoreId(1), both(1.0), Mono(0));
+    (2..=4).for_each(|id| limits.set(StoreId(id), both(15.0), Mono(0)));
+    // Quick stores that start now and then do not keep the slow one from starting.
+    assert!(limits.take(&one(2), HOUR).is_ok());
+    assert!(limits.take(&one(1), soon).is_ok());
 }
 
 #[test]
@@ -161,7 +236,7 @@ proptest! {
         prop_assert!(worst_minute(&got) <= rate as usize);
     }
 
-    /// O6 for several stores that set each other back.
+    /// O6 for several stores that start one after another.
     #[test]
     fn o6_limits_hold_for_stores_in_turn(
         rates in prop::collection::vec(1u32..60, 2..6),
