@@ -125,19 +125,3 @@ pub enum MetaError {
     #[error("server is shutting down")]
     Stopped,
 }
-
-impl MetaError {
-    /// Whether trying again later, or at another member, can help.
-    pub fn retryable(&self) -> bool {
-        match self {
-            Self::NotLeader { .. } | Self::Unknown | Self::TimedOut | Self::Busy | Self::Stopped => true,
-            Self::Refused(_)
-            | Self::TooLarge { .. }
-            | Self::Malformed(_)
-            | Self::TooManyIds { .. }
-            | Self::Timestamp(_)
-            | Self::ResetTimestamp(_)
-            | Self::Disk(_) => false,
-        }
-    }
-}

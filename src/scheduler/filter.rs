@@ -428,9 +428,15 @@ pub fn state_refusal(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Refusa
 
 /// Why a store takes no peer of a rule with these constraints, whatever the region and however much it holds.
 pub fn standing_refusal(view: &ClusterView<'_>, constraints: &[LabelConstraint], store: &StoreInfo) -> Option<Refusal> {
-    state_refusal(view, store)
-        .or_else(|| (!labels::matches(&store.record, constraints)).then_some(Refusal::LabelConstraint))
-        .or_else(|| SPECIAL_USE.1.contains(&store.record.label(SPECIAL_USE.0)).then_some(Refusal::SpecialUse))
+    state_refusal(view, store).or_else(|| label_refusal(constraints, store)).or_else(|| special_use_refusal(store))
+}
+
+fn label_refusal(constraints: &[LabelConstraint], store: &StoreInfo) -> Option<Refusal> {
+    refuse(Refusal::LabelConstraint, !labels::matches(&store.record, constraints))
+}
+
+fn special_use_refusal(store: &StoreInfo) -> Option<Refusal> {
+    refuse(Refusal::SpecialUse, SPECIAL_USE.1.contains(&store.record.label(SPECIAL_USE.0)))
 }
 
 /// One store, looked at for one wish.
@@ -448,8 +454,8 @@ type Filter = fn(&Judged<'_>) -> Option<Refusal>;
 const LASTING: &[Filter] = &[
     |j| j.wanted.region.meta.peer_on(j.store.id()).map(|_| Refusal::Excluded),
     |j| state_refusal(j.view, j.store),
-    |j| refuse(Refusal::LabelConstraint, !labels::matches(&j.store.record, j.wanted.constraints)),
-    |j| refuse(Refusal::SpecialUse, SPECIAL_USE.1.contains(&j.store.record.label(SPECIAL_USE.0))),
+    |j| label_refusal(j.wanted.constraints, j.store),
+    |j| special_use_refusal(j.store),
     |j| refuse(Refusal::StorageThreshold, is_low_on_space(j.view, j.store)),
     |j| refuse(Refusal::Isolation, !j.is_isolated()),
     |j| refuse(Refusal::Distinct, !j.is_better()),

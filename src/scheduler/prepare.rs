@@ -31,11 +31,6 @@ impl Prepare {
         Self::default()
     }
 
-    /// Whether scheduling may act.
-    pub fn is_done(&self) -> bool {
-        self.done
-    }
-
     /// Looks at the counts, at most each second, and tells when they are good. Returns whether scheduling may act.
     ///
     /// Good means: of all known regions 90 % were heard from their leader, and of each live store at least 90 % of the regions that

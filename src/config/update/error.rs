@@ -46,15 +46,6 @@ impl ConfigError {
         }
     }
 
-    /// Value of header `Tidb-Error-Code`: answers that are objects have one.
-    pub fn tidb_error_code(&self) -> Option<&'static str> {
-        match self {
-            ConfigError::Input { .. } => Some("input"),
-            ConfigError::InternalObject(_) => Some("internal"),
-            ConfigError::BadRequest(_) | ConfigError::Internal(_) => None,
-        }
-    }
-
     /// A body that is not JSON, as the routes of one section answer.
     pub(super) fn syntax(error: &gojson::SyntaxError) -> Self {
         ConfigError::Input { message: error.message.clone(), data: json!({ "Offset": error.offset }) }

@@ -25,12 +25,12 @@ pub use spread::LeaderSpread;
 use self::pause::CheckerName;
 use super::{
     controller::Controller,
-    filter::Budget,
-    operator::{Operator, StoreInfluence},
-    outcome::{LimitKind, Outcome, Reason, ScheduleLimit},
+    filter::{Budget, Lens},
+    operator::Operator,
+    outcome::{Outcome, Reason},
     view::ClusterView,
 };
-use crate::model::{Mono, Now, Region, RegionId, StoreId};
+use crate::model::Region;
 
 /// What one checker found, before it is told to others: an operator, or why there is none; `Ok(None)` when nothing is wrong.
 type Found = Result<Option<Operator>, Reason>;
@@ -111,7 +111,7 @@ fn placement(view: &ClusterView<'_>, budget: &dyn Budget, memory: &Memory, regio
         return replica::find(view, budget, memory, region);
     }
     if memory.pauses.is_paused(CheckerName::Rule, view.now) {
-        return peek(true, CheckerName::Rule, || rule::find(view, &NoRoom(budget), memory, region));
+        return peek(true, CheckerName::Rule, || rule::find(view, &without_room(budget), memory, region));
     }
     rule::find(view, budget, memory, region)
 }
@@ -127,30 +127,10 @@ fn peek(is_paused: bool, checker: CheckerName, find: impl FnOnce() -> Found) -> 
 /// As [`check_with`], but where an operator would be built that has to share the limits with others, the answer is
 /// `Blocked(ScheduleLimit(Replica))`: for sorting regions by need without taking anything.
 pub(super) fn look(view: &ClusterView<'_>, budget: &dyn Budget, memory: &Memory, region: &Region) -> Outcome {
-    check_with(view, &NoRoom(budget), memory, region)
+    check_with(view, &without_room(budget), memory, region)
 }
 
-/// A budget with nothing left of the replica limit.
-struct NoRoom<'a>(&'a dyn Budget);
-
-impl Budget for NoRoom<'_> {
-    fn is_running(&self, region: RegionId) -> bool {
-        self.0.is_running(region)
-    }
-
-    fn has_room(&self, view: &ClusterView<'_>, limit: ScheduleLimit) -> bool {
-        limit != ScheduleLimit::Replica && self.0.has_room(view, limit)
-    }
-
-    fn has_tokens(&self, store: StoreId, kind: LimitKind, now: Now) -> bool {
-        self.0.has_tokens(store, kind, now)
-    }
-
-    fn next_token(&self, store: StoreId, kind: LimitKind, now: Now) -> Option<Mono> {
-        self.0.next_token(store, kind, now)
-    }
-
-    fn influence_on(&self, store: StoreId) -> StoreInfluence {
-        self.0.influence_on(store)
-    }
+/// The budget as if nothing were left of the replica limit.
+fn without_room(budget: &dyn Budget) -> Lens<'_> {
+    Lens::new(budget).with_replica_room(false)
 }

@@ -31,7 +31,7 @@ pub(super) fn find(view: &ClusterView<'_>, budget: &dyn Budget, memory: &Memory,
         return Ok(Some(operator));
     }
     let replicas = if paused(CheckerName::Replica) {
-        let look = Checker { view, budget: &super::NoRoom(budget), region };
+        let look = Checker { view, budget: &super::without_room(budget), region };
         peek(true, CheckerName::Replica, || look.find())
     } else {
         Checker { view, budget, region }.find()

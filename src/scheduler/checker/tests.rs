@@ -12,7 +12,8 @@ use super::*;
 use crate::{
     config::{BerthConfig, DenyScope},
     model::{
-        LabelConstraint, LabelOp, Peer, PeerId, Region, RegionLabel, RegionLabelRule, Role, Rule, RuleRole, StoreState,
+        LabelConstraint, LabelOp, Peer, PeerId, Region, RegionLabel, RegionLabelRule, Role, Rule, RuleRole, StoreId,
+        StoreState,
     },
     scheduler::{
         operator::{Kind, Priority},
