@@ -1,7 +1,7 @@
 //! Berth: a placement control plane for range-partitioned storage clusters.
 //!
-//! Dependencies point one way: `bin → server → api → scheduler → store → model` and `server, api → meta → model`; `config` and
-//! `telemetry` stand beside and know only `model`. ARCHITECTURE.md is the map; a test in `tests/tidy.rs` reads the `use` lines.
+//! Dependencies point one way: `bin → server → api → scheduler → store → model` and `server, api → meta → model`; `config`, `telemetry`
+//! and `tls` stand beside and know only `model` and each other. ARCHITECTURE.md is the map; a test in `tests/tidy.rs` reads the `use` lines.
 
 pub mod api;
 pub mod config;
@@ -14,4 +14,5 @@ pub mod server;
 pub mod sim;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod world;

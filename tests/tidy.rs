@@ -17,7 +17,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("scheduler", &["store", "model", "config"]),
     ("meta", &["model"]),
     ("sim", &["model", "proto", "telemetry"]),
-    ("ctl", &["model", "config", "telemetry"]),
+    ("tls", &["config"]),
+    ("ctl", &["model", "config", "telemetry", "tls"]),
     ("api", &["scheduler", "store", "meta", "model", "proto", "config", "telemetry"]),
     ("world", &["api", "scheduler", "store", "meta", "sim", "server", "model", "proto", "config", "telemetry"]),
 ];

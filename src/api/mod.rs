@@ -11,6 +11,7 @@ pub mod grpc;
 pub(crate) mod keyspace;
 mod lines;
 pub mod rest;
+pub mod roles;
 pub mod rows;
 
 pub use app::{App, EffectSink, HeartbeatStreams, ServerInfo};

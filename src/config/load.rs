@@ -298,6 +298,13 @@ fn validate(config: &Config, host: &Host) -> Result<(), String> {
     if config.berth.require_tls && [&config.client_urls, &config.peer_urls].iter().any(|u| u.contains("http://")) {
         return Err("berth.require-tls is set, but client-urls or peer-urls hold an http:// URL".to_owned());
     }
+    let roles = [&config.berth.role_read, &config.berth.role_operate, &config.berth.role_admin];
+    let shows_names = !config.security.cacert_path.is_empty() && !config.client_urls.contains("http://");
+    if roles.iter().any(|role| role.is_some()) && !shows_names {
+        return Err("berth.role-* needs security.cacert-path and only https:// client-urls: \
+                    who shows no certificate has no name"
+            .to_owned());
+    }
     Ok(())
 }
 

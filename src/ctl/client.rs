@@ -7,9 +7,14 @@ use std::time::Duration;
 use axum::body::Body;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::command::Call;
+use crate::tls::ClientTls;
 
 /// Longest a call may take: lists of a big cluster take some seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,9 +28,12 @@ const CALLER: &str = "pd-ctl";
 /// Why the server could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Only plain HTTP is spoken.
-    #[error("{0}: only http:// URLs are supported")]
+    /// Neither `http://` nor `https://`.
+    #[error("{0}: a URL begins with http:// or https://")]
     Url(String),
+    /// Whom to trust is not said.
+    #[error("{0}: https:// needs --cacert, the file of the authorities to trust")]
+    Trust(String),
     /// Nobody listens there.
     #[error("connect to {url}: {source}")]
     Connect {
@@ -58,15 +66,33 @@ pub struct Answer {
 }
 
 /// Makes the call and waits for the whole answer.
-pub async fn send(url: &str, call: &Call) -> Result<Answer, ClientError> {
-    timeout(CALL_TIMEOUT, exchange(url, call)).await.unwrap_or(Err(ClientError::Timeout))
+pub async fn send(url: &str, tls: Option<&ClientTls>, call: &Call) -> Result<Answer, ClientError> {
+    timeout(CALL_TIMEOUT, connect(url, tls, call)).await.unwrap_or(Err(ClientError::Timeout))
 }
 
-async fn exchange(url: &str, call: &Call) -> Result<Answer, ClientError> {
-    let authority = url.strip_prefix("http://").ok_or_else(|| ClientError::Url(url.to_owned()))?;
-    let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-    let stream =
-        TcpStream::connect(&address).await.map_err(|source| ClientError::Connect { url: url.to_owned(), source })?;
+async fn connect(url: &str, tls: Option<&ClientTls>, call: &Call) -> Result<Answer, ClientError> {
+    let failed = |source| ClientError::Connect { url: url.to_owned(), source };
+    let (scheme, authority) = url.split_once("://").ok_or_else(|| ClientError::Url(url.to_owned()))?;
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, if scheme == "https" { "443" } else { "80" }),
+    };
+    let stream = TcpStream::connect(format!("{host}:{port}"));
+    match scheme {
+        "http" => exchange(stream.await.map_err(failed)?, authority, call).await,
+        "https" => {
+            let tls = tls.ok_or_else(|| ClientError::Trust(url.to_owned()))?;
+            let stream = tls.connect(host, stream.await.map_err(failed)?).await.map_err(failed)?;
+            exchange(stream, authority, call).await
+        }
+        _ => Err(ClientError::Url(url.to_owned())),
+    }
+}
+
+async fn exchange<S>(stream: S, authority: &str, call: &Call) -> Result<Answer, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::builder()
         .method(call.method)

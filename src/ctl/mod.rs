@@ -5,9 +5,10 @@
 pub mod client;
 pub mod command;
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use self::command::{Call, Render};
+use crate::tls::{ClientTls, TlsError};
 
 /// Where the server is, unless `-u` says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:2379";
@@ -21,6 +22,9 @@ pub enum CtlError {
     /// The words make no command.
     #[error("{0}")]
     Usage(String),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The server could not be asked.
     #[error(transparent)]
     Client(#[from] client::ClientError),
@@ -37,36 +41,71 @@ pub enum CtlError {
     Print(#[from] std::io::Error),
 }
 
-/// Takes `-u URL`, `--pd URL`, `--pd=URL` out of the arguments.
-fn split_url(args: Vec<String>) -> Result<(String, Vec<String>), CtlError> {
-    let mut url = DEFAULT_URL.to_owned();
-    let mut words = Vec::new();
-    let mut rest = args.into_iter().take(MAX_ARGS);
-    while let Some(word) = rest.next() {
-        match word.as_str() {
-            "-u" | "--pd" => {
-                url = rest.next().ok_or_else(|| CtlError::Usage(format!("{word} needs a URL")))?;
-            }
-            other => match other.strip_prefix("--pd=").or_else(|| other.strip_prefix("-u=")) {
-                Some(given) => given.clone_into(&mut url),
-                None => words.push(word),
-            },
+/// Where to ask, and with what certificates: pd-ctl's flags, each as `--flag VALUE` or `--flag=VALUE`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Flags {
+    pd: Option<String>,
+    cacert: Option<String>,
+    cert: Option<String>,
+    key: Option<String>,
+}
+
+impl Flags {
+    /// Takes the flags out of the arguments; what is left are the words.
+    fn split(args: Vec<String>) -> Result<(Self, Vec<String>), CtlError> {
+        let (mut flags, mut words) = (Self::default(), Vec::new());
+        let mut rest = args.into_iter().take(MAX_ARGS);
+        while let Some(word) = rest.next() {
+            let (name, given) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (word.as_str(), None),
+            };
+            let slot = match name {
+                "-u" | "--pd" => &mut flags.pd,
+                "--cacert" => &mut flags.cacert,
+                "--cert" => &mut flags.cert,
+                "--key" => &mut flags.key,
+                _ => {
+                    words.push(word);
+                    continue;
+                }
+            };
+            let given = given.or_else(|| rest.next());
+            *slot = Some(given.ok_or_else(|| CtlError::Usage(format!("{name} needs a value")))?);
+        }
+        Ok((flags, words))
+    }
+
+    fn url(&self) -> String {
+        let url = self.pd.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/');
+        let scheme = if self.cacert.is_some() { "https" } else { "http" };
+        if url.contains("://") { url.to_owned() } else { format!("{scheme}://{url}") }
+    }
+
+    fn tls(&self) -> Result<Option<ClientTls>, CtlError> {
+        let pair = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some((Path::new(cert), Path::new(key))),
+            (None, None) => None,
+            _ => return Err(TlsError::Half.into()),
+        };
+        match &self.cacert {
+            Some(cacert) => Ok(Some(ClientTls::open(Path::new(cacert), pair)?)),
+            None if pair.is_some() => Err(CtlError::Usage("--cert and --key need --cacert".to_owned())),
+            None => Ok(None),
         }
     }
-    let url = url.trim_end_matches('/').to_owned();
-    Ok((if url.contains("://") { url } else { format!("http://{url}") }, words))
 }
 
 /// Carries out one command line (without `berth ctl`) and prints the answer to `out`.
 pub async fn run(args: Vec<String>, out: &mut (dyn Write + Send)) -> Result<(), CtlError> {
-    let (url, words) = split_url(args)?;
+    let (flags, words) = Flags::split(args)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if matches!(words.as_slice(), [] | ["help" | "-h" | "--help"]) {
         write!(out, "{}", command::USAGE)?;
         return Ok(());
     }
     let call: Call = command::parse(&words).map_err(CtlError::Usage)?;
-    let answer = client::send(&url, &call).await?;
+    let answer = client::send(&flags.url(), flags.tls()?.as_ref(), &call).await?;
     if !(200..300).contains(&answer.status) {
         return Err(CtlError::Refused { status: answer.status, text: answer.text.trim_end().to_owned() });
     }

@@ -122,7 +122,12 @@ async fn a_refusal_is_an_error_with_status_and_text() {
 async fn urls_that_cannot_be_asked_are_named() {
     let to = |url: &str| vec!["--pd".to_owned(), url.to_owned(), "member".to_owned()];
     let error = run(to("https://a:1"), &mut Vec::new()).await.unwrap_err();
-    assert_eq!(error.to_string(), "https://a:1: only http:// URLs are supported");
+    assert_eq!(error.to_string(), "https://a:1: https:// needs --cacert, the file of the authorities to trust");
+    let error = run(to("ftp://a:1"), &mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.to_string(), "ftp://a:1: a URL begins with http:// or https://");
+    let flags = ["--cert=c", "member"].map(str::to_owned).to_vec();
+    let error = run(flags, &mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.to_string(), "a certificate and its key must be given together");
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = run(to(&free.to_string()), &mut Vec::new()).await.unwrap_err();
     assert!(error.to_string().starts_with(&format!("connect to http://{free}: ")), "{error}");

@@ -1,8 +1,7 @@
 //! The client port: accepts connections and serves gRPC (HTTP/2, prior knowledge) and HTTP/1.1 on each.
 //!
 //! Owns: sockets, bounds on connections and on their slowness, the drain at the end. Must not know: what is served; that is a
-//! router. TLS comes between accepting and [`connection`]: whatever gives a byte stream fits, and ALPN then takes the place of
-//! looking at the first bytes.
+//! router. TLS comes between accepting and [`connection`], which takes whatever gives a byte stream.
 
 use std::{
     io,
@@ -21,13 +20,21 @@ use hyper_util::{
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+
+use crate::{
+    api::roles::Identity,
+    pdlog,
+    telemetry::log::Logger,
+    tls::{Tls, common_name, refusal},
+};
 
 /// Most connections at once. A big cluster has some thousand nodes and clients with a few connections each.
 pub const MAX_CONNECTIONS: usize = 16_384;
@@ -35,6 +42,12 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 const MAX_STREAMS: u32 = 8_192;
 /// How long a client may take for its first bytes, and for the head of each HTTP/1.1 request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the greetings of TLS may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// First byte of a TLS connection: a record of the handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What somebody gets who speaks plain HTTP to a port with TLS; as Go's servers do, so that people see what is wrong.
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 /// Largest head of a request, bytes.
 const MAX_HEAD: usize = 64 << 10;
 /// A silent HTTP/2 connection is pinged this often …
@@ -51,9 +64,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves `router` on `listener` until `shutdown` is cancelled; then takes no more connections, lets calls end, and cuts what is
+/// A port to be served.
+#[derive(Debug)]
+pub struct Port {
+    /// Its socket.
+    pub listener: TcpListener,
+    /// With TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// Where connections that fail are told of.
+    pub log: Logger,
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+struct Caller {
+    peer: SocketAddr,
+    identity: Identity,
+}
+
+/// Serves `router` on `port` until `shutdown` is cancelled; then takes no more connections, lets calls end, and cuts what is
 /// left after `drain`.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, drain: Duration) {
+pub async fn serve(port: Port, router: Router, shutdown: CancellationToken, drain: Duration) {
+    let Port { listener, tls, log } = port;
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -75,11 +107,20 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                 }
             },
         };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
+        let (router, shutdown, tls, log) = (router.clone(), shutdown.clone(), tls.clone(), log.clone());
         connections.spawn(async move {
             // Failures of one connection concern its client only.
-            if tune(&stream).is_ok() {
-                connection(stream, peer, router, shutdown).await;
+            if tune(&stream).is_err() {
+                return;
+            }
+            match tls {
+                None => connection(stream, Caller { peer, identity: Identity::default() }, router, shutdown).await,
+                Some(tls) => match greet(stream, &tls).await {
+                    Ok((stream, identity)) => connection(stream, Caller { peer, identity }, router, shutdown).await,
+                    Err(error) => {
+                        pdlog!(log, Warn, "a TLS connection was refused", "remote" => peer.to_string(), "error" => refusal(&error));
+                    }
+                },
             }
             drop(permit);
         });
@@ -98,8 +139,33 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
+/// The greetings of TLS, within [`HANDSHAKE_TIMEOUT`].
+async fn greet(mut stream: TcpStream, tls: &Tls) -> io::Result<(TlsStream<TcpStream>, Identity)> {
+    let greeting = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+            if first[0].is_ascii_uppercase() {
+                tell_plain(&mut stream).await?;
+            }
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
+        }
+        tls.acceptor().accept(stream).await
+    };
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await??;
+    let name = stream.get_ref().1.peer_certificates().and_then(|chain| common_name(chain.first()?));
+    Ok((stream, Identity(name.map(Into::into))))
+}
+
+/// Tells a client that TLS is wanted. What it sent is read before the end: closed with bytes unread, the connection would be reset, and
+/// the answer lost with it.
+async fn tell_plain(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(NOT_TLS).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(MAX_HEAD as u64), &mut tokio::io::sink()).await.map(drop)
+}
+
 /// Serves one connection to its end.
-async fn connection<S>(stream: S, peer: SocketAddr, router: Router, shutdown: CancellationToken)
+async fn connection<S>(stream: S, caller: Caller, router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -112,7 +178,8 @@ where
         },
     };
     let service = router.map_request(move |mut request: axum::http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ConnectInfo(caller.peer));
+        request.extensions_mut().insert(caller.identity.clone());
         request.map(axum::body::Body::new)
     });
     let builder = builder(is_http2);
@@ -216,7 +283,8 @@ mod tests {
         let router = Router::new()
             .route("/ip", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }))
             .route("/slow", get(std::future::pending::<&'static str>));
-        (address, shutdown.clone(), tokio::spawn(serve(listener, router, shutdown, drain)))
+        let port = Port { listener, tls: None, log: Logger::none() };
+        (address, shutdown.clone(), tokio::spawn(serve(port, router, shutdown, drain)))
     }
 
     #[tokio::test]

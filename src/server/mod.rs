@@ -13,6 +13,7 @@ pub mod listener;
 pub mod logging;
 mod observer;
 mod pace;
+mod ports;
 pub mod record;
 pub(crate) mod settings;
 pub mod streams;
@@ -22,7 +23,7 @@ mod watchdog;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -46,6 +47,7 @@ use crate::{
         log::{Logger, RaftDrain},
         metrics::{Metrics, MetricsError},
     },
+    tls::TlsError,
 };
 
 /// How long a start waits for this member to lead. A group of one leads as soon as its files are read.
@@ -74,6 +76,9 @@ pub enum StartError {
         /// What the system said.
         why: std::io::Error,
     },
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data folder cannot be made.
     #[error("data directory {dir}: {why}")]
     DataDir {
@@ -176,8 +181,7 @@ impl Server {
         clock: Arc<dyn Clock>,
         recorder: Option<Arc<Recorder>>,
     ) -> Result<Server, StartError> {
-        let listeners = listen(&mut config, &log).await?;
-        let addr = listeners[0].1;
+        let ports = ports::open(&mut config, &log).await?;
         let dir = PathBuf::from(&config.data_dir);
         std::fs::create_dir_all(&dir).map_err(|why| StartError::DataDir { dir: dir.clone(), why })?;
 
@@ -192,10 +196,11 @@ impl Server {
 
         let mut tasks = JoinSet::new();
         let router = routes(&app);
-        for (listener, _) in listeners {
-            tasks.spawn(listener::serve(listener, router.clone(), shutdown.clone(), DRAIN));
+        let addr = ports.first;
+        for port in ports.all {
+            tasks.spawn(listener::serve(port, router.clone(), shutdown.clone(), DRAIN));
         }
-        let background = Tasks { app: app.clone(), streams, observer, cache };
+        let background = Tasks { app: app.clone(), streams, observer, cache, tls: ports.tls };
         pdsay!(
             log,
             PD_LEADER_IS_READY_TO_SERVE,
@@ -453,45 +458,4 @@ fn routes(app: &Arc<App>) -> Router {
             }
         }
     })
-}
-
-/// Binds every client URL. A port of 0 becomes the one that the system gives, also in the URLs that clients are told.
-async fn listen(config: &mut Config, log: &Logger) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
-    let mut listeners = vec![];
-    let mut urls = vec![];
-    for url in config.client_urls.split(',').map(str::trim).filter(|u| !u.is_empty()) {
-        let host = listen_address(url)?;
-        let listener = TcpListener::bind(&host).await.map_err(|why| StartError::Listen { addr: host.clone(), why })?;
-        let addr = listener.local_addr().map_err(|why| StartError::Listen { addr: host.clone(), why })?;
-        if !addr.ip().is_loopback() && config.security.cert_path.is_empty() {
-            pdlog!(log, Warn, "listening without TLS on an address that other machines reach", "url" => url);
-        }
-        urls.push(match host.rsplit_once(':') {
-            Some((name, "0")) => format!("http://{name}:{}", addr.port()),
-            _ => url.to_owned(),
-        });
-        listeners.push((listener, addr));
-    }
-    if listeners.is_empty() {
-        return Err(StartError::Url { url: config.client_urls.clone(), why: "no client URL".into() });
-    }
-    if config.advertise_client_urls == config.client_urls {
-        config.advertise_client_urls = urls.join(",");
-    }
-    config.client_urls = urls.join(",");
-    Ok(listeners)
-}
-
-/// `host:port` of a client URL. TLS is not built yet, and is never left out in silence.
-fn listen_address(url: &str) -> Result<String, StartError> {
-    let wrong = |why: &str| StartError::Url { url: url.to_owned(), why: why.to_owned() };
-    let rest = match url.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", _)) => return Err(wrong("TLS is not supported yet")),
-        _ => return Err(wrong("a client URL begins with http://")),
-    };
-    let host = rest.split('/').next().unwrap_or(rest);
-    let (name, port) = host.rsplit_once(':').ok_or_else(|| wrong("the port is missing"))?;
-    port.parse::<u16>().map_err(|_| wrong("the port is not a number from 0 to 65535"))?;
-    Ok(if name.is_empty() { format!("0.0.0.0:{port}") } else { host.to_owned() })
 }

@@ -23,6 +23,7 @@ use crate::{
     model::{StoreState, Wall},
     pdlog,
     store::cache::RegionCache,
+    tls::{Refresh, Tls},
 };
 
 /// Shortest patrol interval; PD's own default. Shorter ones would only find the same regions again.
@@ -49,6 +50,8 @@ const SETTINGS: Duration = Duration::from_secs(1);
 const ENDED_LABELS: Duration = Duration::from_secs(3600);
 /// Label rules removed in one change.
 const LABELS_AT_ONCE: usize = 1024;
+/// How often the files of TLS are read for something new.
+const TLS_FILES: Duration = Duration::from_secs(5);
 /// How often old Tombstones are looked for.
 const OLD_TOMBSTONES: Duration = Duration::from_secs(3600);
 /// Age at which the record of a Tombstone is removed (PD's 30 days).
@@ -61,6 +64,7 @@ pub(super) struct Tasks {
     pub(super) streams: Arc<Streams>,
     pub(super) observer: Arc<Observer>,
     pub(super) cache: Arc<RegionCache>,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 impl Tasks {
@@ -86,6 +90,7 @@ impl Tasks {
         every(COUNT, |t| Box::pin(async move { counts::refresh(&t.app) }));
         every(COUNT_REGIONS, |t| Box::pin(async move { counts::refresh_regions(&t.app) }));
         every(SETTINGS, |t| Box::pin(async move { t.end_temporary_settings() }));
+        every(TLS_FILES, |t| Box::pin(t.read_tls_files()));
         every(ENDED_LABELS, |t| Box::pin(t.remove_ended_labels()));
         every(OLD_TOMBSTONES, |t| Box::pin(t.remove_old_tombstones()));
     }
@@ -127,6 +132,18 @@ impl Tasks {
         let written = tokio::task::spawn_blocking(move || cache.flush()).await;
         if let Ok(Err(error)) = written {
             pdlog!(log, Warn, "the region cache cannot be written", "error" => error.to_string());
+        }
+    }
+
+    async fn read_tls_files(self) {
+        let Some(tls) = self.tls else { return };
+        let log = self.app.log.clone();
+        match tokio::task::spawn_blocking(move || tls.refresh()).await {
+            Ok(Refresh::Loaded) => pdlog!(log, Info, "the certificates were read again, new connections see them"),
+            Ok(Refresh::Failed(error)) => {
+                pdlog!(log, Error, "changed certificates cannot be used, those read before stay", "error" => error.to_string());
+            }
+            Ok(Refresh::Same) | Err(_) => {}
         }
     }
 

@@ -20,14 +20,21 @@ mod tso;
 
 use std::{pin::Pin, sync::Arc};
 
-use axum::{extract::Request as HttpRequest, middleware::Next, response::Response as HttpResponse};
+use axum::{
+    extract::{Request as HttpRequest, State},
+    middleware::Next,
+    response::Response as HttpResponse,
+};
 use tonic::{
     Request, Response, Status, Streaming,
     codegen::tokio_stream::Stream,
     service::{Routes, RoutesBuilder},
 };
 
-use super::{App, compact_text};
+use super::{
+    App, compact_text,
+    roles::{self, Role},
+};
 use crate::proto::pdpb::{
     self,
     pd_server::{Pd, PdServer},
@@ -199,9 +206,20 @@ where
         .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
     let mut routes: RoutesBuilder = Routes::builder();
     routes.add_service(service).add_service(health);
-    let counted = axum::middleware::from_fn_with_state(app, counted::counted);
+    let counted = axum::middleware::from_fn_with_state(app.clone(), counted::counted);
+    let allowed = axum::middleware::from_fn_with_state(app, allowed);
     let routes = routes.routes().into_axum_router().reset_fallback();
-    routes.route_layer(counted).route_layer(axum::middleware::from_fn(known_method))
+    routes.route_layer(allowed).route_layer(counted).route_layer(axum::middleware::from_fn(known_method))
+}
+
+/// Refuses what the caller's role does not allow.
+async fn allowed(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -> HttpResponse {
+    let path = request.uri().path();
+    let needs = split_path(path).map_or(Role::Read, |(_, method)| roles::of_grpc(method));
+    match roles::admit(&app, request.extensions(), needs, path) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => Status::permission_denied(denied.to_string()).into_http(),
+    }
 }
 
 /// Whether a request is gRPC: what no route answers must then be refused in gRPC's way.

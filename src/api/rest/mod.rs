@@ -57,7 +57,7 @@ use self::{
     request::{MAX_BODY_BYTES, Query, Request},
     routes::{Audit, Handler, Route},
 };
-use super::App;
+use super::{App, roles};
 use crate::telemetry::audit::{self, ServiceInfo};
 
 /// What a handler comes to.
@@ -106,6 +106,9 @@ async fn dispatch(shared: &Shared, parts: Parts, body: Body) -> Reply {
         Found::Nothing if path.starts_with("/pd/api/v2/") => return Reply::not_found_v2(),
         Found::Nothing => return Reply::go_error(StatusCode::NOT_FOUND, "404 page not found"),
     };
+    if let Err(denied) = roles::admit(&shared.app, &parts.extensions, route.role(), path) {
+        return Reply::text(StatusCode::FORBIDDEN, denied.to_string());
+    }
     if let Some(answer) = redirect(&shared.app, route) {
         return answer;
     }

@@ -11,7 +11,10 @@ use super::{
     region_checks, region_labels, region_lists, regions, request::Request, rule_bundles, rules, rules_unmet, scatter,
     schedulers, stats, status, store_limits, stores, v2,
 };
-use crate::scheduler::region_state::Flag;
+use crate::{
+    api::roles::{self, Role},
+    scheduler::region_state::Flag,
+};
 
 /// Which methods a route answers: one by name, or all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +84,11 @@ impl Route {
     /// A route of Berth's own.
     const fn berth(path: &'static str, handler: Handler) -> Self {
         Self { audit: Audit::None, bootstrapped: true, ..Self::new(GET, path, "", handler) }
+    }
+
+    /// What a caller must be allowed to do.
+    pub(super) fn role(&self) -> Role {
+        roles::of_rest(self.path, self.methods != GET && self.methods != ANY)
     }
 
     const fn logged(self) -> Self {

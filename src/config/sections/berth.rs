@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::config::{
-    codec::{Bad, Bool, ByteSize, Codec, GoDuration, Place, Span, TomlBad, toml_mismatch},
+    codec::{Bad, Bool, ByteSize, Codec, GoDuration, Place, Span, TextList, TomlBad, toml_mismatch},
     section::section,
 };
 
@@ -63,6 +63,13 @@ section! {
         region_label_deny_scope: DenyScope as DenyScopeCodec, "region-label-deny-scope" = DenyScope::Moves;
         /// Refuse to listen without TLS.
         require_tls: bool as Bool, "require-tls" = false;
+        /// Common names of clients that may read and do what a storage node does. With any of the three lists set, who is in none
+        /// may do nothing.
+        role_read: Option<Vec<String>> as TextList, "role-read" = None;
+        /// Common names of clients that may also move data and take stores out.
+        role_operate: Option<Vec<String>> as TextList, "role-operate" = None;
+        /// Common names of clients that may do everything.
+        role_admin: Option<Vec<String>> as TextList, "role-admin" = None;
         /// How often the leader of the members sends a heartbeat.
         raft_heartbeat_interval: GoDuration as Span, "raft-heartbeat-interval" = GoDuration::from_millis(100);
         /// Silence of the leader after which a member stands for election.
