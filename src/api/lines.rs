@@ -9,7 +9,7 @@ use crate::{
     model::{ClusterId, StoreId, StoreRecord, StoreState},
     pdlog, pdsay,
     proto::{metapb, pdpb},
-    telemetry::log::Logger,
+    telemetry::log::{Logger, UserData},
 };
 
 /// Bootstrap was asked for.
@@ -172,17 +172,17 @@ pub(crate) fn split_ids(log: &Logger, region: u64, peers: &[u64]) {
 
 /// A split was made; `origin` keeps the right half.
 pub(crate) fn region_split(log: &Logger, origin: u64, left: &metapb::Region) {
-    pdsay!(log, REGION_SPLIT, origin, convert::hex_region_text(left));
+    pdsay!(log, REGION_SPLIT, origin, UserData(convert::hex_region_text(left)));
 }
 
 /// Splits were made; `origin` keeps the last part.
 pub(crate) fn region_batch_split(log: &Logger, origin: u64, new: &[metapb::Region]) {
-    pdsay!(log, REGION_BATCH_SPLIT, origin, convert::hex_regions_text(new), new.len());
+    pdsay!(log, REGION_BATCH_SPLIT, origin, UserData(convert::hex_regions_text(new)), new.len());
 }
 
 /// A heartbeat of a region without peers.
 pub(crate) fn no_peers(log: &Logger, region: &metapb::Region) {
-    pdlog!(log, Warn, "invalid region, zero region peer count", "region-meta" => convert::hex_region_text(region));
+    pdlog!(log, Warn, "invalid region, zero region peer count", "region-meta" => UserData(convert::hex_region_text(region)));
 }
 
 /// `UpdateGCSafePoint` was called.

@@ -11,7 +11,7 @@ use crate::{
         effect::{Effect, Event},
         operator::{Operator, Status},
     },
-    telemetry::log::{Logger, reflect},
+    telemetry::log::{Logger, UserData, reflect},
 };
 
 use super::{counts, streams::Streams};
@@ -107,7 +107,7 @@ impl Effects {
         let log = &self.log;
         let (old, new) = (origin.epoch(), region.epoch());
         if old.version != new.version {
-            let detail = key_change(origin, region);
+            let detail = UserData(key_change(origin, region));
             pdsay!(log, REGION_VERSION_CHANGED, region.id(), detail, old.version, new.version);
         }
         if old.conf_ver != new.conf_ver {

@@ -41,7 +41,12 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Logger, LogError> 
             .map_err(|source| LogError::File { file: log.file.filename.clone(), source })?;
         Sink::File(file)
     };
-    let style = Style { json: log.format == "json", no_time: log.disable_timestamp, no_source: log.disable_caller };
+    let style = Style {
+        json: log.format == "json",
+        no_time: log.disable_timestamp,
+        no_source: log.disable_caller,
+        redact: config.security.redact_info_log,
+    };
     Ok(Logger::new(sink, level, style, local_offset(), move || clock.now().wall))
 }
 

@@ -5,13 +5,18 @@
 use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use super::Style;
-use crate::model::{OperatorId, PeerId, RegionId, StoreId, Wall, time::go_duration};
+use crate::{
+    config::Redact,
+    model::{OperatorId, PeerId, RegionId, StoreId, Wall, time::go_duration},
+};
 
 /// The value of a field.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value<'a> {
     /// Text: quoted when it has to be.
     Text(Cow<'a, str>),
+    /// Text with keys or values of users: as `security.redact-info-log` says.
+    User(String),
     /// A number or a truth value, written as it is.
     Plain(String),
     /// A point of time: written bare although it holds blanks.
@@ -24,6 +29,29 @@ impl<'a> Value<'a> {
     /// An error: its message.
     pub fn error(error: &dyn std::fmt::Display) -> Value<'a> {
         Value::Text(error.to_string().into())
+    }
+}
+
+/// A text with keys or values of users, for [`Value::User`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UserData(pub String);
+
+impl From<UserData> for Value<'_> {
+    fn from(data: UserData) -> Self {
+        Value::User(data.0)
+    }
+}
+
+/// What is shown of user data. A guillemet in it is doubled, so that the end can be told.
+fn redacted(data: &str, redact: Redact) -> Cow<'_, str> {
+    match redact {
+        Redact::Off => data.into(),
+        Redact::On => "?".into(),
+        Redact::Marker => format!(
+            "\u{2039}{}\u{203a}",
+            data.replace('\u{2039}', "\u{2039}\u{2039}").replace('\u{203a}', "\u{203a}\u{203a}")
+        )
+        .into(),
     }
 }
 
@@ -119,6 +147,7 @@ pub fn render(head: &Head<'_>, style: Style, message: &str, fields: &[(&str, Val
         }
         match value {
             Value::Text(text) => push_text(&mut out, text),
+            Value::User(data) => push_text(&mut out, &redacted(data, style.redact)),
             Value::Plain(text) => out.push_str(text),
             Value::Time(at, offset) => push_time(&mut out, *at, *offset),
             Value::NoError => {}
@@ -147,6 +176,7 @@ fn render_json(head: &Head<'_>, style: Style, message: &str, fields: &[(&str, Va
     for (key, value) in fields {
         let value = match value {
             Value::Text(text) => text.as_ref().into(),
+            Value::User(data) => redacted(data, style.redact).into(),
             Value::Plain(text) => serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()),
             Value::Time(at, offset) => time(*at, *offset).into(),
             Value::NoError => serde_json::Value::Null,

@@ -15,11 +15,11 @@ use std::sync::{
 use parking_lot::Mutex;
 
 pub use self::{
-    line::{Value, reflect},
+    line::{UserData, Value, reflect},
     raft_drain::RaftDrain,
     sink::{FileSink, Rotation, Sink},
 };
-use crate::model::Wall;
+use crate::{config::Redact, model::Wall};
 
 /// How much a line matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -81,6 +81,8 @@ pub struct Style {
     pub no_time: bool,
     /// Leave the source out.
     pub no_source: bool,
+    /// What is shown of user data.
+    pub redact: Redact,
 }
 
 /// Writes the log. Clones write to the same place.

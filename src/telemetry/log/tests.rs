@@ -161,6 +161,21 @@ fn json_style_has_one_object_a_line() {
 }
 
 #[test]
+fn user_data_is_shown_as_the_configuration_says() {
+    let detail = || UserData("StartKey:{7480}, \u{2039}x\u{203a}".to_owned());
+    let shown = |redact, json| {
+        let (log, buffer) = buffered(Level::Info, Style { redact, json, ..Style::default() }, 0);
+        pdlog!(log, Info, "region Version changed", "region-id" => 6_u64, "detail" => detail());
+        taken(&buffer)
+    };
+    assert!(shown(Redact::Off, false).ends_with("[detail=\"StartKey:{7480}, \u{2039}x\u{203a}\"]\n"));
+    assert!(shown(Redact::On, false).ends_with("[region-id=6] [detail=?]\n"));
+    let marked = shown(Redact::Marker, false);
+    assert!(marked.contains("\u{2039}StartKey:{7480}, \u{2039}\u{2039}x\u{203a}\u{203a}\u{203a}"), "{marked}");
+    assert!(shown(Redact::On, true).contains("\"detail\":\"?\""));
+}
+
+#[test]
 fn raft_lines_arrive_with_their_fields_in_order() {
     let (log, buffer) = buffered(Level::Info, Style::default(), 0);
     let raft = RaftDrain::slog(log);
