@@ -79,7 +79,8 @@ impl Controller {
             self.check_one(view, op)?;
         }
         let mut starting: BTreeMap<Kind, u64> = BTreeMap::new();
-        for op in ops {
+        // Nothing else can be done for a region before it has left its joint state.
+        for op in ops.iter().filter(|op| !op.only_leaves_joint_state()) {
             let kind = op.kind.counted_as();
             let replaced = self.running.get(&op.region).is_some_and(|old| old.kind.counted_as() == kind);
             let more = starting.entry(kind).or_default();

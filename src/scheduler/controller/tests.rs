@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Peer, Region, names::desc},
+    model::{Peer, Region, Role, names::desc},
     scheduler::{
         effect::DispatchSource,
         operator::{
@@ -142,6 +142,27 @@ fn limits_by_kind_hold_at_admission() {
     world.pass(Duration::from_secs(3));
     controller.tick(&world.view(), &mut out);
     assert!(told(&out).contains(&"CANCEL 7 expired".to_owned()), "{:?}", told(&out));
+}
+
+#[test]
+fn leaving_a_joint_state_is_never_limited() {
+    let (mut world, mut controller) = world(4);
+    let mut out = Vec::new();
+    for id in 1..=4 {
+        controller.add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &mut out).unwrap();
+    }
+    assert!(!controller.has_room(&world.view(), ScheduleLimit::Leader));
+    // The leader itself is to go, so that the operator begins with a transfer and counts as one.
+    for id in 5..=15 {
+        let mut joint = three(id);
+        let peers = &mut Arc::make_mut(&mut joint.meta).peers;
+        peers[0].role = Role::DemotingVoter;
+        peers.push(Peer { role: Role::IncomingVoter, ..Peer::voter(id * 10 + 4, 4) });
+        let joint = world.put(joint);
+        let leave = Operator::leave_joint_state(world.view(), &joint).unwrap();
+        assert_eq!(leave.kind.counted_as(), Kind::LEADER);
+        controller.add(&world.view(), vec![leave], &mut out).unwrap();
+    }
 }
 
 #[test]

@@ -176,6 +176,13 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Whether it ends a joint state that it did not begin.
+    pub fn only_leaves_joint_state(&self) -> bool {
+        let has = |is: fn(&Step) -> bool| self.steps.iter().any(is);
+        has(|step| matches!(step, Step::ChangePeerV2Leave { .. }))
+            && !has(|step| matches!(step, Step::ChangePeerV2Enter { .. }))
+    }
+
     /// An operator for `region` as it is now, not started. An operator with kind `ADMIN` is urgent, any other medium.
     pub fn new(desc: &str, brief: String, region: &Region, kind: Kind, steps: Vec<Step>, now: Now) -> Self {
         let size_mib = region.size_mib;
