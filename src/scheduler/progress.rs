@@ -51,7 +51,7 @@ pub struct Progress {
 }
 
 /// One store's way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Track {
     action: Action,
     /// What there is to move in all, MiB.
@@ -130,6 +130,17 @@ impl Tracker {
         self.tracks.get(&store).map(|t| t.progress(store))
     }
 
+    /// The progress of a store that has `left_mib` to give away now; a drain may be nearly over when it is fed a second time.
+    pub fn removing_now(&self, store: StoreId, left_mib: f64, now: Mono) -> Option<Progress> {
+        let track = self.tracks.get(&store)?;
+        if track.action != Action::Removing || track.ended.is_some() {
+            return Some(track.progress(store));
+        }
+        let mut track = track.clone();
+        track.left.push_back((now, left_mib));
+        Some(track.progress(store))
+    }
+
     /// All progress under way, by store.
     pub fn all(&self) -> Vec<Progress> {
         self.tracks.iter().map(|(store, t)| t.progress(*store)).collect()
@@ -183,6 +194,8 @@ mod tests {
         tracker.removing(STORE, 996.0 * 96.0, at(0));
         let first = tracker.get(STORE).unwrap();
         assert_eq!((first.progress, first.current_speed, first.left_seconds), (0.0, 0.0, f64::MAX));
+        let meanwhile = tracker.removing_now(STORE, 981.0 * 96.0, at(5)).unwrap();
+        assert_eq!((meanwhile.current_speed, tracker.get(STORE).unwrap()), (288.0, first));
         tracker.removing(STORE, 981.0 * 96.0, at(10));
         let p = tracker.get(STORE).unwrap();
         assert!(close(p.progress, 0.015060240963855422) && p.current_speed == 144.0 && p.left_seconds == 654.0);

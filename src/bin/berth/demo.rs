@@ -1,19 +1,21 @@
 //! `berth demo`: a server on a free port, a fleet of simulated nodes that talk to it over gRPC, and one store that is taken out
-//! through the REST interface, as a person would.
+//! through the REST interface, as a person would. `look` tells how far it is, `hold` is the rule that holds some of its regions.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+mod hold;
+mod look;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use berth::{
     config::{Flags, Host, load},
-    model::{RegionId, StoreId},
+    model::StoreId,
     server::{Server, clock::SystemClock},
     sim::{
         FleetOptions, FleetReport,
-        demo::{self, DrainState, Ended, Place, Summary},
+        demo::{self, DrainState, Ended, Place, Summary, View},
         http::HttpClient,
     },
-    store::RegionIndex,
     telemetry::log::{Level, Logger, Sink, Style},
 };
 use clap::Args;
@@ -21,10 +23,14 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::look::Look;
+
 /// Lines of the server's log that wait to be looked at; more are dropped, the file has them all.
 const LINES: usize = 8192;
 /// How long the fleet may take to report all of its regions.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an explanation stands before something is done about it, for whoever reads along.
+const READ: Duration = Duration::from_secs(2);
 
 /// The flags of `berth demo`.
 #[derive(Args, Clone, Debug)]
@@ -90,7 +96,13 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
     fleet_end.cancel();
     let report = fleet.await?;
     server.stop().await;
-    finish(&result?, &report?)
+    let drained = result?;
+    if drained.ended == Ended::Interrupted {
+        // Whatever the fleet says of its end: it may have been interrupted before it was set up.
+        demo::print("\nInterrupted; server and fleet have ended in order.\n")?;
+        return Ok(ExitCode::from(130));
+    }
+    finish(&drained, &report?)
 }
 
 /// What a watched drain came to.
@@ -98,6 +110,7 @@ struct Drained {
     ended: Ended,
     victim: StoreId,
     moved: u64,
+    held: u64,
     empty_after: Duration,
     tombstone_after: Duration,
     operators: u64,
@@ -106,13 +119,10 @@ struct Drained {
 }
 
 fn finish(drained: &Drained, report: &FleetReport) -> anyhow::Result<ExitCode> {
-    if drained.ended == Ended::Interrupted {
-        demo::print("\nInterrupted; server and fleet have ended in order.\n")?;
-        return Ok(ExitCode::from(130));
-    }
     let summary = Summary {
         store: drained.victim.0,
         moved: drained.moved,
+        held: drained.held,
         empty_after: drained.empty_after,
         tombstone_after: drained.tombstone_after,
         operators: drained.operators,
@@ -175,6 +185,7 @@ async fn show(
         &format!("berth demo: {} stores, {} regions, 3 replicas each", options.stores, options.regions),
         &[
             Place::new("stores", format!("{api}/stores")),
+            Place::new("drains", format!("{url}/berth/v1/drains?format=text")),
             Place::new("operators", format!("{api}/operators")),
             Place::new("metrics", format!("{url}/metrics")),
             Place::new("log", scratch.path.join("berth.log").display().to_string()),
@@ -188,8 +199,7 @@ async fn show(
     // The highest store, so that the first one stays the one that bootstrapped the cluster.
     let victim = server.app.cluster.stores().snapshot().keys().max().copied().context("no store has registered")?;
     http.post("/pd/api/v1/stores/limit", &json!({ "rate": options.limit })).await?;
-    http.delete(&format!("/pd/api/v1/store/{victim}")).await?;
-    watch(server, victim, lines, shutdown).await
+    drain(server, &http, victim, lines, shutdown).await
 }
 
 fn interrupted() -> Drained {
@@ -197,6 +207,7 @@ fn interrupted() -> Drained {
         ended: Ended::Interrupted,
         victim: StoreId(0),
         moved: 0,
+        held: 0,
         empty_after: Duration::ZERO,
         tombstone_after: Duration::ZERO,
         operators: 0,
@@ -223,94 +234,53 @@ async fn wait_loaded(server: &Server, regions: u64, shutdown: &CancellationToken
     }
 }
 
-async fn watch(
+/// Takes the store out while a rule holds some of its regions; when all that is left waits for the rule, asks why and does what
+/// the answer names.
+async fn drain(
     server: &Server,
+    http: &HttpClient,
     victim: StoreId,
     lines: mpsc::Receiver<String>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Drained> {
-    let cluster = server.app.cluster.clone();
-    let total = cluster.regions().summary(victim).region_count;
-    let start = Instant::now();
-    let mut empty_after = None;
-    let seen = Arc::new(parking_lot::Mutex::new((Duration::ZERO, 0_u64)));
-    let told = seen.clone();
-    let mut rate = Rate::new(start, total);
-    let (ended, state) = demo::watch(
-        move || {
-            let left = cluster.regions().summary(victim).region_count;
-            let operators = cluster.operators().len() as u64;
-            let state = cluster.stores().get(victim).map_or("gone", |s| s.record.state.name());
-            if left == 0 && empty_after.is_none() {
-                empty_after = Some(start.elapsed());
-                told.lock().0 = start.elapsed();
-            }
-            let rate = rate.at(Instant::now(), left);
-            let state = DrainState {
-                store: victim.0,
-                state: state.to_owned(),
-                total,
-                left,
-                operators,
-                rate,
-                eta: (rate > 0.0).then(|| Duration::from_secs_f64(left as f64 / rate)),
-                waits_for: String::new(),
-            };
-            async move { Some(state) }
-        },
-        lines,
-        shutdown,
-    )
-    .await?;
-    let (empty_after, _) = *seen.lock();
-    let records = server.app.cluster.operator_records(0);
-    let regions = server.app.cluster.regions();
+    let mut view = View::new(lines);
+    if let Some(range) = hold::range(server.app.cluster.regions(), victim) {
+        let rule = hold::set(http, &range).await?;
+        view.line(&format!("region label rule {rule:?}: schedule=deny, as an import would set it"))?;
+    }
+    http.delete(&format!("/pd/api/v1/store/{victim}")).await?;
+    let mut look = Look::new(server, http.clone(), victim);
+    let mut ended = view.until(&mut look, shutdown, |state| state.is_held() || state.done()).await?;
+    let held = if view.state().is_held() { view.state().left } else { 0 };
+    if ended == Ended::Reached && held > 0 {
+        let call = explain(http, &view, victim).await?;
+        tokio::select! { () = shutdown.cancelled() => {}, () = tokio::time::sleep(READ) => {} }
+        if !shutdown.is_cancelled() {
+            view.line(&format!("as it says: DELETE {call}"))?;
+            http.delete(&call).await?;
+        }
+        ended = view.until(&mut look, shutdown, DrainState::done).await?;
+    }
+    let (state, regions) = (view.finish(), server.app.cluster.regions());
+    let (_, history) = server.app.cluster.drain_history(victim, 0);
     Ok(Drained {
         ended,
         victim,
-        moved: total - state.left,
-        empty_after,
-        tombstone_after: start.elapsed(),
-        operators: records.iter().filter(|op| op.desc.starts_with("replace-rule-offline")).count() as u64,
-        whole: whole_regions(regions),
+        moved: state.total - state.left,
+        held,
+        empty_after: look.empty_after.unwrap_or_default(),
+        tombstone_after: look.elapsed(),
+        operators: history.kept as u64 + history.older.iter().map(|(.., count)| count).sum::<u64>(),
+        whole: look::whole_regions(regions),
         regions: regions.len() as u64,
     })
 }
 
-/// Regions with exactly three voters and nothing else.
-fn whole_regions(regions: &RegionIndex) -> u64 {
-    let all = regions.scan(&berth::model::KeyRange::all(), usize::MAX);
-    let whole = |id: RegionId| {
-        regions
-            .get(id)
-            .is_some_and(|r| r.peers().len() == 3 && r.meta.voters().count() == 3 && !r.meta.in_joint_state())
-    };
-    all.iter().filter(|r| whole(r.id())).count() as u64
-}
-
-/// Regions a second, smoothed over the last moments.
-struct Rate {
-    at: Instant,
-    left: u64,
-    value: f64,
-}
-
-impl Rate {
-    /// Time over which an old value loses most of its weight, seconds.
-    const MEMORY: f64 = 2.0;
-
-    fn new(at: Instant, left: u64) -> Self {
-        Self { at, left, value: 0.0 }
-    }
-
-    fn at(&mut self, now: Instant, left: u64) -> f64 {
-        let passed = now.duration_since(self.at).as_secs_f64();
-        if passed > 0.05 {
-            let moved = self.left.saturating_sub(left) as f64 / passed;
-            let weight = 1.0 - (-passed / Self::MEMORY).exp();
-            self.value += (moved - self.value) * if self.value == 0.0 { 1.0 } else { weight };
-            (self.at, self.left) = (now, left);
-        }
-        self.value
-    }
+/// Shows why the rest waits; returns the path of the DELETE that would let it go.
+async fn explain(http: &HttpClient, view: &View, victim: StoreId) -> anyhow::Result<String> {
+    let path = format!("/berth/v1/drains/{victim}?format=text");
+    let text = http.get(&path).await?;
+    view.line(&format!("the rest waits. GET {path} says:"))?;
+    view.block(&text)?;
+    Ok(hold::remedy(&text)?.to_owned())
 }

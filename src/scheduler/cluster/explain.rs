@@ -37,8 +37,13 @@ impl Cluster {
         for batch in self.regions().of_store(store, Held::Any, MAX_REGIONS).chunks(BATCH) {
             self.decide(now, |view, d, _| tally.add(&d.known(view, prepared), batch));
         }
-        let life = (self.unburied(store, now), self.progress().into_iter().find(|p| p.store == store));
-        self.decide(now, |view, d, _| tally.finish(&d.known(view, prepared), life)).0
+        let unburied = self.unburied(store, now);
+        self.decide(now, |view, d, _| {
+            let left = view.regions.summary(store).region_size_mib as f64;
+            let progress = d.progress.removing_now(store, left, now.mono);
+            tally.finish(&d.known(view, prepared), (unburied, progress))
+        })
+        .0
     }
 
     /// Explains all stores that are Offline.

@@ -71,6 +71,11 @@ impl Binding {
         }
     }
 
+    /// Whether nothing moves until something else changes, so that no time left can be told.
+    pub fn is_standstill(&self) -> bool {
+        matches!(self, Binding::Halted | Binding::NotPrepared | Binding::Blocked(_))
+    }
+
     /// One sentence.
     pub fn says(&self) -> String {
         match self {
@@ -112,6 +117,14 @@ pub struct DrainReport {
     pub groups: Vec<Group>,
     /// What keeps the store from being buried.
     pub unburied: Option<Unburied>,
+}
+
+impl DrainReport {
+    /// Seconds until it is empty at the speed of the last minutes; `None` when nothing moves.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let moves = |p: &&Progress| p.current_speed > 0.0 && !self.binding.is_standstill();
+        self.progress.as_ref().filter(moves).map(|p| p.left_seconds)
+    }
 }
 
 /// Collects the regions of a store, in parts if need be, so that the deciding lock is not held for long.

@@ -81,7 +81,7 @@ pub fn drain(report: &DrainReport, asked: Option<&str>) -> String {
     }
     let _ = writeln!(out, "left: {} regions, {}", report.regions_left, size(report.bytes_left));
     if let Some(progress) = &report.progress {
-        let left = Duration::try_from_secs_f64(progress.left_seconds).ok().filter(|_| progress.current_speed > 0.0);
+        let left = report.seconds_left().and_then(|left| Duration::try_from_secs_f64(left).ok());
         let left = left.map_or_else(|| "no end in sight".to_owned(), |left| format!("about {} left", span(left)));
         let (done, speed) = (progress.progress * 100.0, progress.current_speed);
         let _ = writeln!(out, "progress: {done:.1} %, {speed:.1} MiB/s, {left}");

@@ -32,11 +32,13 @@ pub struct Summary {
     pub store: u64,
     /// Regions that were moved off it.
     pub moved: u64,
+    /// Of these, regions that a rule held for a while.
+    pub held: u64,
     /// From the DELETE to the last region.
     pub empty_after: Duration,
     /// From the DELETE to Tombstone.
     pub tombstone_after: Duration,
-    /// Operators that succeeded.
+    /// Operators that worked on it.
     pub operators: u64,
     /// Regions of the whole cluster.
     pub regions: u64,
@@ -66,11 +68,10 @@ pub fn heading(title: &str, places: &[Place]) -> String {
 /// The part of a progress line that says how fast it goes.
 pub(super) fn pace(state: &DrainState) -> String {
     let mut text = format!("{} operators, {:.1}/s", state.operators, state.rate);
-    if let Some(eta) = state.eta.filter(|_| state.left > 0) {
-        let _ = write!(text, ", {} to go", time(eta));
-    }
-    if !state.waits_for.is_empty() {
+    if state.is_held() {
         let _ = write!(text, ", waits: {}", state.waits_for);
+    } else if let Some(eta) = state.eta.filter(|_| state.left > 0) {
+        let _ = write!(text, ", {} to go", time(eta));
     }
     text
 }
@@ -87,8 +88,9 @@ pub fn plain_line(state: &DrainState) -> String {
 /// The last lines.
 pub fn summary(s: &Summary) -> String {
     let verdict = if s.passed() { "passed" } else { "FAILED" };
+    let held = if s.held > 0 { format!("; {} of them had to wait for the rule", s.held) } else { String::new() };
     format!(
-        "store {} is Tombstone: {} regions moved in {} by {} operators, buried {} after the DELETE\n\
+        "store {} is Tombstone: {} regions moved in {} by {} operators, buried {} after the DELETE{held}\n\
          check {verdict}: {} of {} regions have all their voters, {} safety violations\n",
         s.store,
         s.moved,
@@ -133,7 +135,6 @@ mod tests {
             "  store 2 Offline [==================      ] 750/1000 regions  64 operators, 41.3/s, 6.1s to go"
         );
         state.waits_for = "store limit of store 5".into();
-        state.eta = None;
         assert!(plain_line(&state).ends_with("41.3/s, waits: store limit of store 5"));
         assert!(plain_line(&DrainState::default()).contains("] 0/0 regions"));
     }
@@ -149,6 +150,7 @@ mod tests {
         let mut s = Summary {
             store: 2,
             moved: 1001,
+            held: 0,
             empty_after: Duration::from_secs(12),
             tombstone_after: Duration::from_millis(12_400),
             operators: 1001,
@@ -159,6 +161,8 @@ mod tests {
         let text = summary(&s);
         assert!(text.starts_with("store 2 is Tombstone: 1001 regions moved in 12.0s by 1001 operators, buried 12.4s"));
         assert!(text.contains("check passed: 2000 of 2000"));
+        s.held = 50;
+        assert!(summary(&s).contains(" after the DELETE; 50 of them had to wait for the rule\n"));
         s.whole = 1999;
         assert!(summary(&s).contains("check FAILED: 1999 of 2000"));
     }

@@ -2,20 +2,17 @@
 //!
 //! Owns: what is printed while a store drains. Where the state comes from is the caller's business: it gives a [`Source`], and
 //! the server's log lines if it likes. Must not know the server. `format` makes the lines, `sampler` picks the telling ones of the
-//! log; both are plain functions.
+//! log; both are plain functions. `canvas` writes.
 
+mod canvas;
 mod format;
 mod sampler;
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +23,6 @@ pub use self::{
 
 /// How often the state is asked for.
 const POLL: Duration = Duration::from_millis(100);
-/// How often a plain line is written when there is no terminal.
-const PLAIN_PERIOD: Duration = Duration::from_secs(1);
 /// Log lines taken between two looks at the state: a burst of them must not hold up the bar.
 const LINES_A_TURN: usize = 256;
 
@@ -48,7 +43,7 @@ pub struct DrainState {
     pub rate: f64,
     /// Time until it is empty, if that can be said.
     pub eta: Option<Duration>,
-    /// Why no more is being done, in the server's words; empty: nothing waits.
+    /// Why nothing is being done for all that is left, in the server's words; empty: it goes on.
     pub waits_for: String,
 }
 
@@ -56,6 +51,11 @@ impl DrainState {
     /// Whether it is over.
     pub fn done(&self) -> bool {
         self.state == "Tombstone"
+    }
+
+    /// Whether it waits for a person: something is left, and all of it is held.
+    pub fn is_held(&self) -> bool {
+        self.left > 0 && !self.waits_for.is_empty()
     }
 }
 
@@ -78,114 +78,100 @@ where
 /// How a watch ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
-    /// The store is Tombstone.
-    Done,
+    /// What was waited for has come.
+    Reached,
     /// Somebody ended it first.
     Interrupted,
 }
 
-/// Where it is drawn: a bar on a terminal, else a line a second.
-enum Canvas {
-    Bar(ProgressBar),
-    Plain { next: Instant },
+/// The view of one drain; it may be watched in several parts.
+pub struct View {
+    canvas: canvas::Canvas,
+    sampler: Sampler,
+    log: mpsc::Receiver<String>,
+    state: DrainState,
 }
 
-impl Canvas {
-    fn new() -> Self {
-        if !std::io::stdout().is_terminal() {
-            return Canvas::Plain { next: Instant::now() };
-        }
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout());
-        let template = "  {prefix} [{bar:32}] {pos}/{len} regions  {msg}";
-        // A template with a mistake would be our own; the default bar is as true.
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Canvas::Bar(bar)
-    }
-
-    fn show(&mut self, state: &DrainState) -> std::io::Result<()> {
-        match self {
-            Canvas::Bar(bar) => {
-                bar.set_length(state.total);
-                bar.set_position(state.total.saturating_sub(state.left));
-                bar.set_prefix(format!("store {} {}", state.store, state.state));
-                bar.set_message(format::pace(state));
-                Ok(())
-            }
-            Canvas::Plain { next } => {
-                if Instant::now() < *next && !state.done() {
-                    return Ok(());
-                }
-                *next = Instant::now() + PLAIN_PERIOD;
-                writeln!(std::io::stdout(), "{}", plain_line(state))
-            }
-        }
-    }
-
-    fn line(&self, text: &str) -> std::io::Result<()> {
-        match self {
-            Canvas::Bar(bar) => {
-                bar.suspend(|| writeln!(std::io::stdout(), "  {text}"))?;
-                Ok(())
-            }
-            Canvas::Plain { .. } => writeln!(std::io::stdout(), "  {text}"),
-        }
-    }
-
-    fn finish(&self) {
-        if let Canvas::Bar(bar) = self {
-            bar.finish();
-        }
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-/// Shows the drain until the store is Tombstone or `shutdown` is cancelled. `log` carries the server's log lines; the telling
-/// ones are printed. The channel is the caller's and bounded: a caller that must not wait drops lines instead.
-///
-/// # Errors
-/// Standard output is closed.
-pub async fn watch(
-    mut source: impl Source,
-    mut log: mpsc::Receiver<String>,
-    shutdown: &CancellationToken,
-) -> std::io::Result<(Ended, DrainState)> {
-    let mut canvas = Canvas::new();
-    let mut sampler = Sampler::default();
-    let mut state = DrainState::default();
-    let mut ticks = interval(POLL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => {
-                canvas.finish();
-                return Ok((Ended::Interrupted, state));
+impl View {
+    /// A view that has shown nothing yet. `log` carries the server's log lines; the telling ones are printed. The channel is the
+    /// caller's and bounded: a caller that must not wait drops lines instead.
+    pub fn new(log: mpsc::Receiver<String>) -> Self {
+        Self { canvas: canvas::Canvas::new(), sampler: Sampler::default(), log, state: DrainState::default() }
+    }
+
+    /// The state that was shown last.
+    pub fn state(&self) -> &DrainState {
+        &self.state
+    }
+
+    /// Shows the drain until `reached` holds or `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// Standard output is closed.
+    pub async fn until(
+        &mut self,
+        source: &mut impl Source,
+        shutdown: &CancellationToken,
+        reached: impl Fn(&DrainState) -> bool,
+    ) -> std::io::Result<Ended> {
+        let mut ticks = interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(Ended::Interrupted),
+                _ = ticks.tick() => {}
             }
-            _ = ticks.tick() => {}
-        }
-        if let Some(new) = source.poll().await {
-            state = new;
-        }
-        for _ in 0..LINES_A_TURN {
-            let Ok(line) = log.try_recv() else { break };
-            if let Some(text) = sampler.take(&line) {
-                canvas.line(&text)?;
+            if let Some(new) = source.poll().await {
+                self.state = new;
+            }
+            // What was logged last tells of the burial: nothing of it is left out in the end.
+            self.lines(if self.state.done() { usize::MAX } else { LINES_A_TURN })?;
+            if let Some(text) = self.sampler.progress(self.state.total, self.state.left) {
+                self.canvas.line(&text)?;
+            }
+            self.canvas.show(&self.state)?;
+            if reached(&self.state) {
+                return Ok(Ended::Reached);
             }
         }
-        if let Some(text) = sampler.progress(state.total, state.left) {
-            canvas.line(&text)?;
-        }
-        canvas.show(&state)?;
-        if state.done() {
-            // What was logged last tells of the burial.
-            while let Ok(line) = log.try_recv() {
-                if let Some(text) = sampler.take(&line) {
-                    canvas.line(&text)?;
-                }
+    }
+
+    /// A line of the caller's own.
+    ///
+    /// # Errors
+    /// Standard output is closed.
+    pub fn line(&self, text: &str) -> std::io::Result<()> {
+        self.canvas.line(text)
+    }
+
+    /// A text of several lines, set off from the lines around it.
+    ///
+    /// # Errors
+    /// Standard output is closed.
+    pub fn block(&self, text: &str) -> std::io::Result<()> {
+        self.canvas.block(text)
+    }
+
+    /// Leaves the last state on the screen.
+    pub fn finish(self) -> DrainState {
+        self.canvas.finish();
+        self.state
+    }
+
+    fn lines(&mut self, most: usize) -> std::io::Result<()> {
+        for _ in 0..most {
+            let Ok(line) = self.log.try_recv() else { break };
+            if let Some(text) = self.sampler.take(&line) {
+                self.canvas.line(&text)?;
             }
-            canvas.finish();
-            return Ok((Ended::Done, state));
         }
+        Ok(())
     }
 }
 
@@ -208,16 +194,34 @@ mod tests {
         DrainState { store: 2, state: state.into(), total: 4, left, ..DrainState::default() }
     }
 
-    #[tokio::test]
-    async fn it_watches_until_the_store_is_a_tombstone() {
+    /// A view without log lines, and a source that gives these states in turn.
+    fn of(states: &[DrainState]) -> (View, impl Source + use<>) {
         let (_lines, log) = mpsc::channel(1);
-        let mut states = vec![state(0, "Tombstone"), state(0, "Offline"), state(3, "Offline")];
+        let mut states: Vec<_> = states.iter().rev().cloned().collect();
         let source = move || {
             let next = states.pop();
             async move { next }
         };
-        let ended = watch(source, log, &CancellationToken::new()).await.unwrap();
-        assert_eq!(ended, (Ended::Done, state(0, "Tombstone")));
+        (View::new(log), source)
+    }
+
+    #[tokio::test]
+    async fn it_watches_until_the_store_is_a_tombstone() {
+        let (mut view, mut source) = of(&[state(3, "Offline"), state(0, "Offline"), state(0, "Tombstone")]);
+        let ended = view.until(&mut source, &CancellationToken::new(), DrainState::done).await.unwrap();
+        assert_eq!((ended, view.finish()), (Ended::Reached, state(0, "Tombstone")));
+    }
+
+    #[tokio::test]
+    async fn it_stops_where_all_that_is_left_is_held_and_goes_on_from_there() {
+        let held = DrainState { waits_for: "a rule".into(), ..state(1, "Offline") };
+        assert!(held.is_held() && !state(1, "Offline").is_held());
+        let (mut view, mut source) = of(&[state(3, "Offline"), held.clone(), state(0, "Tombstone")]);
+        let shutdown = CancellationToken::new();
+        view.until(&mut source, &shutdown, |s| s.is_held() || s.done()).await.unwrap();
+        assert_eq!(view.state(), &held);
+        view.until(&mut source, &shutdown, DrainState::done).await.unwrap();
+        assert!(view.finish().done());
     }
 
     #[tokio::test]
@@ -226,14 +230,15 @@ mod tests {
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let mut polls = 0;
-        let source = move || {
+        let mut source = move || {
             polls += 1;
             if polls == 2 {
                 stop.cancel();
             }
             async { Some(state(3, "Offline")) }
         };
-        let ended = watch(source, log, &shutdown).await.unwrap();
-        assert_eq!(ended, (Ended::Interrupted, state(3, "Offline")));
+        let mut view = View::new(log);
+        let ended = view.until(&mut source, &shutdown, DrainState::done).await.unwrap();
+        assert_eq!((ended, view.finish()), (Ended::Interrupted, state(3, "Offline")));
     }
 }

@@ -64,7 +64,6 @@ fn show(app: &App, report: &DrainReport) -> Value {
             "time": rfc3339_nano(drain.since),
         })
     });
-    let moves = report.progress.as_ref().filter(|p| p.current_speed > 0.0);
     json!({
         "store": report.store.0,
         "address": report.address,
@@ -74,7 +73,7 @@ fn show(app: &App, report: &DrainReport) -> Value {
         "bytes_left": report.bytes_left,
         "progress": report.progress.as_ref().map(|p| p.progress),
         "bytes_per_second": report.progress.as_ref().map(|p| p.current_speed * f64::from(1 << 20)),
-        "seconds_left": moves.map(|p| p.left_seconds),
+        "seconds_left": report.seconds_left(),
         "limited_by": { "limit": report.binding.name(), "why": report.binding.says() },
         "not_tombstone": report.unburied.as_ref().map(text::unburied),
         "groups": groups(&report.groups, report.at),
