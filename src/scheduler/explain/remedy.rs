@@ -32,7 +32,7 @@ pub fn remedy(group: &Group) -> String {
 
 fn of_reason(group: &Group, reason: &Reason) -> String {
     match reason {
-        Reason::Halted => "POST /pd/api/v1/config {\"halt-scheduling\": false}".to_owned(),
+        Reason::Halted => "POST /pd/api/v1/config {\"halt-scheduling\": \"false\"}".to_owned(),
         Reason::NotPrepared => {
             "wait: scheduling starts when 90 % of the regions were heard, five minutes after the start at the latest"
                 .to_owned()
@@ -58,7 +58,7 @@ fn of_reason(group: &Group, reason: &Reason) -> String {
             "remove the rule when what it protects is over: DELETE /pd/api/v1/config/region-label/rule/{rule}; \
              a rule with a ttl ends by itself"
         ),
-        Reason::SwitchedOff(key) => format!("POST /pd/api/v1/config {{\"{key}\": true}}"),
+        Reason::SwitchedOff(key) => format!("POST /pd/api/v1/config {{\"{key}\": \"true\"}}"),
         Reason::CheckerPaused(name) => {
             let name = name.trim_end_matches("-checker");
             format!("POST /pd/api/v1/checker/{name} {{\"delay\": 0}}")

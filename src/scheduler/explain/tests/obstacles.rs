@@ -175,7 +175,7 @@ fn a_repair_that_is_switched_off() {
         reason: "switched-off",
         detail: "enable-replace-offline-replica",
         limit: "switched-off",
-        remedy: "POST /pd/api/v1/config {\"enable-replace-offline-replica\": true}",
+        remedy: "POST /pd/api/v1/config {\"enable-replace-offline-replica\": \"true\"}",
     };
     obstacle(w, Duration::ZERO, &wanted, |w| w.set_schedule(|s| s.enable_replace_offline_replica = true));
 }
@@ -188,7 +188,7 @@ fn halted_scheduling() {
         reason: "halted",
         detail: "",
         limit: "halt-scheduling",
-        remedy: "POST /pd/api/v1/config {\"halt-scheduling\": false}",
+        remedy: "POST /pd/api/v1/config {\"halt-scheduling\": \"false\"}",
     };
     obstacle(w, Duration::ZERO, &wanted, |w| w.set_schedule(|s| s.halt_scheduling = false));
 }
