@@ -9,6 +9,7 @@ mod admission;
 mod dispatch;
 pub mod journal;
 mod records;
+pub mod typical;
 mod waiting;
 
 use std::{

@@ -1,14 +1,10 @@
 //! What an operator went through: why it was made, how its store was chosen, each step's sends and answers.
 //!
-//! Owns: the shapes and how long steps usually take. Must not know: who reads them (`explain`), how long they are kept (`records`).
+//! Owns: the shapes. Must not know: who reads them (`explain`), how long they are kept (`records`).
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::Controller;
+use super::{Controller, typical::Typical};
 use crate::{
     model::{Mono, Now, OperatorId, Region, RegionId, StoreId, StoreState},
     scheduler::{
@@ -18,12 +14,8 @@ use crate::{
     },
 };
 
-/// How many of the last durations say what is usual.
-const REMEMBERED: usize = 255;
 /// Stores kept of those that one filter refused: tens of thousands of operators are kept.
 const REFUSED_KEPT: usize = 16;
-/// Fewer than this say nothing.
-const ENOUGH: usize = 3;
 
 /// Who made an operator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -161,55 +153,6 @@ pub struct DrainHistory {
     pub whole: Vec<Past>,
     /// Older ones: description, result, how many.
     pub older: Vec<(String, &'static str, u64)>,
-}
-
-/// How long things usually take, from operators that ended well.
-#[derive(Clone, Debug, Default)]
-pub struct Typical {
-    snapshots: VecDeque<Duration>,
-    wholes: VecDeque<Duration>,
-}
-
-impl Typical {
-    /// Learns from an operator that ended well.
-    pub(super) fn learn(&mut self, op: &Operator) {
-        let Some(started) = op.started else { return };
-        let mut before = started.mono;
-        for (step, at) in op.steps.iter().zip(&op.step_times) {
-            if step.new_peer_store().is_some() {
-                remember(&mut self.snapshots, at.since(before));
-            }
-            before = *at;
-        }
-        let moves = op.steps.iter().any(|step| step.new_peer_store().is_some());
-        if let Some(ended) = op.ended.filter(|_| moves) {
-            remember(&mut self.wholes, ended.mono.since(started.mono));
-        }
-    }
-
-    /// The median time that a new peer takes to be filled; `None` before there are enough.
-    pub fn snapshot(&self) -> Option<Duration> {
-        median(&self.snapshots)
-    }
-
-    /// The mean time of a whole move.
-    pub fn whole(&self) -> Option<Duration> {
-        let count = u32::try_from(self.wholes.len()).ok().filter(|count| *count as usize >= ENOUGH)?;
-        Some(self.wholes.iter().sum::<Duration>() / count)
-    }
-}
-
-fn remember(list: &mut VecDeque<Duration>, took: Duration) {
-    if list.len() >= REMEMBERED {
-        list.pop_front();
-    }
-    list.push_back(took);
-}
-
-fn median(list: &VecDeque<Duration>) -> Option<Duration> {
-    let mut sorted: Vec<Duration> = list.iter().copied().collect();
-    sorted.sort_unstable();
-    (sorted.len() >= ENOUGH).then(|| sorted[sorted.len() / 2])
 }
 
 /// Journals of running operators, by region.

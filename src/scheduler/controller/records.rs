@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::journal::{DrainHistory, Journal, Past, Typical};
+use super::{
+    journal::{DrainHistory, Journal, Past},
+    typical::Typical,
+};
 use crate::{
     model::{Mono, Now, OperatorId, RegionId, StoreId},
     scheduler::operator::{Operator, Status},

@@ -1,19 +1,18 @@
 //! What a drain would be like, before anybody asks for it.
 //!
-//! Owns: the model of limits that says when it would end. Must not know: who asks, running operators beyond what [`Load`] sums up.
+//! Owns: what would be moved and what would be held; [`model`] says when it would end. Must not know: who asks, running operators
+//! beyond what [`Load`] sums up.
 //!
 //! Every region of the store is checked as it would be checked if the store were Offline, with tokens for everybody: that gives
 //! what holds a region, and which stores could take its peer. The moves are then given to stores in turn, each to the one of its
-//! possible stores that is the first to have a token, and no more at a time than `replica-schedule-limit` allows. That is how the
-//! work lists spend tokens, without the ticks in between. A large store is sampled.
+//! possible stores that is the first to have a token, no more at a time than `replica-schedule-limit` allows, and no faster than stores
+//! were seen to fill new peers. That is how the work lists spend tokens, without the ticks in between. A large store is sampled.
 
-use std::{
-    cell::RefCell,
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
-    sync::Arc,
-    time::Duration,
-};
+mod model;
+
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
+
+use model::Model;
 
 use super::{
     drain::Binding,
@@ -25,7 +24,7 @@ use crate::{
     },
     scheduler::{
         checker::{Memory, check_with},
-        controller::Controller,
+        controller::{Controller, typical::Paces},
         filter::{Budget, Candidate, Lens},
         life::{RemovalError, may_remove},
         operator::{Operator, StoreInfluence, step::FULL_COST},
@@ -39,8 +38,8 @@ use crate::{
 const CHECKED_AT_MOST: usize = 20_000;
 /// A store is asked for no more regions than this.
 const MAX_REGIONS: usize = 1 << 20;
-/// How long a move takes when none was measured yet.
-const ASSUMED_MOVE: Duration = Duration::from_secs(5);
+/// What a move costs when none was measured yet.
+const ASSUMED_MOVE: Paces = Paces { fill: Duration::from_secs(5), between: Duration::ZERO, rest: Duration::ZERO };
 /// The interval of store heartbeats: the store is buried with the first report after its last region has left.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -55,8 +54,8 @@ pub struct Load {
     pub influence: BTreeMap<StoreId, StoreInfluence>,
     /// Operators that count against `replica-schedule-limit`.
     pub running: u64,
-    /// How long a move usually takes, when it was measured.
-    pub move_takes: Option<Duration>,
+    /// What a move usually costs, when it was measured.
+    pub paces: Option<Paces>,
 }
 
 impl Load {
@@ -68,7 +67,7 @@ impl Load {
             next_token: view.stores.keys().filter_map(next).collect(),
             influence: controller.influence().clone(),
             running: controller.under_limit(view, ScheduleLimit::Replica).0,
-            move_takes: controller.typical().whole(),
+            paces: controller.typical().paces(),
         }
     }
 }
@@ -94,7 +93,7 @@ pub struct Preview {
     pub tombstone_after: Option<Duration>,
     /// Which limit decides.
     pub limit: Binding,
-    /// How long one move takes in the model, and whether that was measured.
+    /// How long one move takes alone in the model, and whether that was measured.
     pub move_takes: (Duration, bool),
     /// Movable regions by the store that would take them, in the model.
     pub targets: BTreeMap<StoreId, u64>,
@@ -160,8 +159,9 @@ pub fn preview(view: &ClusterView<'_>, load: &Load, store: StoreId) -> Option<Pr
     let scale = |count: u64| (count * every as u64).min(ids.len() as u64);
     let mut holds = holds.into_sorted();
     holds.iter_mut().for_each(|group| group.regions = scale(group.regions));
-    let move_takes = load.move_takes.map_or((ASSUMED_MOVE, false), |took| (took, true));
-    let model = Model { load, now: view.now.mono, weight: every as u64, takes: move_takes.0 };
+    let paces = load.paces.unwrap_or(ASSUMED_MOVE);
+    let tick = view.settings.schedule.patrol_region_interval.get();
+    let model = Model { load, now: view.now.mono, weight: u32::try_from(every).unwrap_or(u32::MAX), paces, tick };
     let most = view.settings.schedule.replica_schedule_limit;
     let outcome = model.run(&moves, most);
     // When nothing can be moved there is no end to tell.
@@ -183,7 +183,7 @@ pub fn preview(view: &ClusterView<'_>, load: &Load, store: StoreId) -> Option<Pr
         tombstone_after: takes.filter(|_| holds.is_empty()).map(|takes| takes + REPORT_EVERY),
         holds,
         limit,
-        move_takes,
+        move_takes: (paces.fill + paces.rest, load.paces.is_some()),
         targets: outcome.map(|o| o.given).unwrap_or_default(),
     })
 }
@@ -232,103 +232,6 @@ fn plan(budget: &Open<'_>, region: &Region, operators: &[Operator], judged: Opti
     open.retain(|c| c.apart >= best && c.store != chosen);
     open.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.store.cmp(&b.store)));
     Move { targets: std::iter::once(chosen).chain(open.into_iter().map(|c| c.store)).collect(), cost }
-}
-
-/// Tokens and slots over time.
-struct Model<'a> {
-    load: &'a Load,
-    now: Mono,
-    /// How many regions one stands for.
-    weight: u64,
-    takes: Duration,
-}
-
-/// What the model came to.
-struct Modelled {
-    /// When the last region has left.
-    ends: Mono,
-    /// When that would be if only tokens counted.
-    tokens_end: Mono,
-    /// When the last token of each store is spent.
-    busy_until: BTreeMap<StoreId, Mono>,
-    given: BTreeMap<StoreId, u64>,
-    began: Mono,
-    takes: Duration,
-}
-
-impl Model<'_> {
-    /// `None` when some move has no store that ever gets a token.
-    fn run(&self, moves: &[Move], most: u64) -> Option<Modelled> {
-        let mut free: BTreeMap<StoreId, Mono> = BTreeMap::new();
-        let mut given: BTreeMap<StoreId, u64> = BTreeMap::new();
-        let mut starts: Vec<Mono> = Vec::with_capacity(moves.len());
-        for one in moves {
-            if one.targets.is_empty() {
-                starts.push(self.now);
-                continue;
-            }
-            let due = |store: &StoreId| *free.get(store).unwrap_or(&self.first_token(*store));
-            let open = one.targets.iter().filter(|store| rate(self.load, **store) > 0.0);
-            // The first to have a token; of equal ones that which got the fewest, so that free targets share.
-            let store = *open.min_by_key(|store| (due(store), given.get(store).copied().unwrap_or(0)))?;
-            let start = due(&store);
-            free.insert(store, start.plus(self.interval(store, one.cost)));
-            *given.entry(store).or_default() += self.weight;
-            starts.push(start);
-        }
-        starts.sort_unstable();
-        let tokens_end = starts.last().map_or(self.now, |last| last.plus(self.takes));
-        let ends = self.with_slots(&starts, most);
-        Some(Modelled { ends, tokens_end, busy_until: free, given, began: self.now, takes: self.takes })
-    }
-
-    fn first_token(&self, store: StoreId) -> Mono {
-        self.load.next_token.get(&store).copied().unwrap_or(self.now).max(self.now)
-    }
-
-    fn interval(&self, store: StoreId, cost: u64) -> Duration {
-        let rate = rate(self.load, store);
-        if rate >= UNLIMITED || cost == 0 {
-            return Duration::ZERO;
-        }
-        let seconds = 60.0 / rate * self.weight as f64 * cost as f64 / FULL_COST as f64;
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-    }
-
-    /// Starts as tokens allow, but no more at a time than there are slots.
-    fn with_slots(&self, starts: &[Mono], most: u64) -> Mono {
-        let slots = most.saturating_sub(self.load.running).max(1);
-        let slots = usize::try_from(slots).unwrap_or(usize::MAX).min(starts.len().max(1));
-        let mut busy: BinaryHeap<Reverse<Mono>> = std::iter::repeat_n(Reverse(self.now), slots).collect();
-        let mut last = self.now;
-        // One that stands for many keeps a slot for as long as all of them would.
-        let takes = self.takes * u32::try_from(self.weight).unwrap_or(u32::MAX);
-        for start in starts {
-            let Some(Reverse(free)) = busy.pop() else { break };
-            let end = free.max(*start).plus(takes);
-            busy.push(Reverse(end));
-            last = last.max(end);
-        }
-        last
-    }
-}
-
-impl Modelled {
-    /// Which limit decides: slots when they end later than tokens, tokens when they end later than one move takes.
-    fn limit(&self, load: &Load, most: u64) -> Binding {
-        if self.ends.since(self.tokens_end) > self.takes {
-            return Binding::ScheduleLimit { limit: ScheduleLimit::Replica, running: load.running, most };
-        }
-        if self.tokens_end.since(self.began) <= self.takes * 2 {
-            return Binding::Nodes;
-        }
-        let last = self.busy_until.values().max().copied().unwrap_or(self.began);
-        // Those whose tokens last as long as those of the last one, but for the last token.
-        let span = last.since(self.began) / 10;
-        let late = self.busy_until.iter().filter(|(_, until)| last.since(**until) <= span);
-        let stores: BTreeSet<StoreId> = late.map(|(store, _)| *store).collect();
-        Binding::StoreLimit { kind: LimitKind::AddPeer, stores }
-    }
 }
 
 impl Preview {
