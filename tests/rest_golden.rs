@@ -36,6 +36,11 @@ const STORE_PERIOD: Duration = Duration::from_secs(5);
 /// Real time that a step of skipped time gets, for the server's tasks.
 const BREATH: Duration = Duration::from_millis(30);
 
+/// Cases that want regions to have been hot for some reports: while time is skipped, regions do not report.
+const HOT: [&str; 3] = ["hotspot-regions-read", "hotspot-regions-write", "stats-region-use-hot"];
+/// Reports that make a region hot.
+const HOT_REPORTS: usize = 3;
+
 /// A cluster under replay.
 struct Replay {
     running: Running,
@@ -99,6 +104,18 @@ impl Replay {
             }
             tokio::time::sleep(BREATH).await;
             left -= step;
+        }
+    }
+
+    /// All nodes and the busy regions report some times.
+    async fn warm_up(&mut self) {
+        let Some(stub) = &mut self.stub else { return };
+        for _ in 0..HOT_REPORTS {
+            for region in [80, 120] {
+                stub.region(region).await;
+                stub.settled(region).await;
+            }
+            stub.store_heartbeats().await;
         }
     }
 
@@ -174,6 +191,9 @@ async fn take(replay: &mut Replay, step: &Step, compat: &Path) -> Result<(), Str
     match step.kind.as_str() {
         "case" => {
             let (request, recorded) = facts::recording(compat, &step.case);
+            if HOT.contains(&step.case.as_str()) {
+                replay.warm_up().await;
+            }
             let got = replay.send(&request).await;
             if step.case == "store-delete-no-leader-store" && got.status == 200 {
                 // Without evict-leader schedulers the store goes; it is needed again.

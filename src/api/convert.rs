@@ -11,8 +11,8 @@ use super::{compact_text::compact, error::ApiError};
 use crate::{
     meta::LimitKind,
     model::{
-        ClusterId, DownPeer, Epoch, Flow, Key, KeyRange, Mono, NodeState, Peer, PeerId, RareFields, Region, RegionId,
-        RegionMeta, Role, StoreId, StoreLabel, StoreRecord, StoreState, StoreStats, Wall,
+        ClusterId, DownPeer, Epoch, Flow, Key, KeyRange, Mono, NodeState, Peer, PeerId, PeerTraffic, RareFields,
+        Region, RegionId, RegionMeta, Role, StoreId, StoreLabel, StoreRecord, StoreState, StoreStats, Wall,
         bucket::{Bucket, Buckets},
     },
     proto::{encryptionpb, eraftpb, metapb, pdpb},
@@ -25,6 +25,12 @@ pub const MAX_PEERS: usize = 1024;
 
 /// Longest description of a region's encryption that is kept, bytes: it names a key and a file or two.
 const MAX_ENCRYPTION_META: usize = 4 << 10;
+
+/// Most peers whose reads are taken from one report: nodes tell of their busiest, far fewer.
+const MAX_PEER_STATS: usize = 10_000;
+
+/// How the names of the threads begin that serve reads.
+pub(crate) const READ_THREADS: &str = "unified-read-po";
 
 const MIB: u64 = 1 << 20;
 
@@ -240,18 +246,44 @@ fn mib(bytes: u64) -> u64 {
     if bytes == 0 { 0 } else { (bytes / MIB).max(1) }
 }
 
+fn sum(parts: &[u64]) -> u64 {
+    parts.iter().fold(0, |sum, n| sum.saturating_add(*n))
+}
+
+fn read_queries(queries: Option<&pdpb::QueryStats>) -> u64 {
+    queries.map_or(0, |q| sum(&[q.get, q.scan, q.coprocessor]))
+}
+
+fn write_queries(queries: Option<&pdpb::QueryStats>) -> u64 {
+    queries.map_or(0, |q| {
+        sum(&[q.put, q.delete, q.delete_range, q.prewrite, q.acquire_pessimistic_lock, q.commit, q.rollback])
+    })
+}
+
+fn peer_traffic(told: &pdpb::PeerStat) -> PeerTraffic {
+    PeerTraffic {
+        region: RegionId(told.region_id),
+        bytes_read: told.read_bytes,
+        keys_read: told.read_keys,
+        read_query: read_queries(told.query_stats.as_ref()),
+        cpu: told.cpu_stats.as_ref().map_or(0, |cpu| cpu.unified_read),
+    }
+}
+
+/// What the threads for reads use: each is told for itself.
+fn read_cpu(stats: &pdpb::StoreStats) -> u64 {
+    let threads = stats.cpu_usages.iter().filter(|thread| thread.key.starts_with(READ_THREADS));
+    threads.fold(0, |sum, thread| sum.saturating_add(thread.value))
+}
+
 fn flow(request: &pdpb::RegionHeartbeatRequest) -> Flow {
-    let queries = request.query_stats.as_ref();
-    let sum = |parts: &[u64]| parts.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
     Flow {
         bytes_written: request.bytes_written,
         bytes_read: request.bytes_read,
         keys_written: request.keys_written,
         keys_read: request.keys_read,
-        read_query: queries.map_or(0, |q| sum(&[q.get, q.scan, q.coprocessor])),
-        write_query: queries.map_or(0, |q| {
-            sum(&[q.put, q.delete, q.delete_range, q.prewrite, q.acquire_pessimistic_lock, q.commit, q.rollback])
-        }),
+        read_query: read_queries(request.query_stats.as_ref()),
+        write_query: write_queries(request.query_stats.as_ref()),
         cpu_usage: request.cpu_stats.as_ref().map_or(0, |c| c.unified_read),
         interval: request.interval.as_ref().map_or((0, 0), |i| (i.start_timestamp, i.end_timestamp)),
     }
@@ -354,6 +386,10 @@ pub fn store_stats(stats: &pdpb::StoreStats) -> StoreStats {
         keys_written: stats.keys_written,
         bytes_read: stats.bytes_read,
         keys_read: stats.keys_read,
+        read_query: read_queries(stats.query_stats.as_ref()),
+        write_query: write_queries(stats.query_stats.as_ref()),
+        read_cpu: read_cpu(stats),
+        peers: stats.peer_stats.iter().take(MAX_PEER_STATS).map(peer_traffic).collect(),
         interval: stats.interval.as_ref().map_or((0, 0), |i| (i.start_timestamp, i.end_timestamp)),
         slow_score: stats.slow_score,
         slow_trend: stats.slow_trend.as_ref().map(trend),

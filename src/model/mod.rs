@@ -22,5 +22,5 @@ pub use key::{Key, KeyRange};
 pub use persistent::PersistentMap;
 pub use region::{DownPeer, Epoch, Flow, Peer, RareFields, Region, RegionMeta, Role};
 pub use rule::{LabelConstraint, LabelOp, RegionLabel, RegionLabelRule, Rule, RuleGroup, RuleRole};
-pub use store::{NodeState, StoreLabel, StoreLimits, StoreRecord, StoreState, StoreStats};
+pub use store::{NodeState, PeerTraffic, StoreLabel, StoreLimits, StoreRecord, StoreState, StoreStats};
 pub use time::{Clock, Mono, Now, Wall};

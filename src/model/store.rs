@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{StoreId, Wall};
+use super::{RegionId, StoreId, Wall};
 
 /// Operational state. The numbers are those of `metapb.StoreState`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -123,6 +123,21 @@ impl StoreRecord {
     }
 }
 
+/// What was read from one peer since its store's last heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PeerTraffic {
+    /// The peer's region.
+    pub region: RegionId,
+    /// Bytes.
+    pub bytes_read: u64,
+    /// Keys.
+    pub keys_read: u64,
+    /// Queries.
+    pub read_query: u64,
+    /// CPU, in per cent of a core.
+    pub cpu: u64,
+}
+
 /// What a store says about itself in a heartbeat, as far as Berth uses it. Bytes unless a name says otherwise.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct StoreStats {
@@ -152,6 +167,14 @@ pub struct StoreStats {
     pub bytes_read: u64,
     /// Keys read since the last heartbeat.
     pub keys_read: u64,
+    /// Read queries since the last heartbeat.
+    pub read_query: u64,
+    /// Write queries since the last heartbeat.
+    pub write_query: u64,
+    /// What its threads for reads use, in per cent of a core.
+    pub read_cpu: u64,
+    /// What was read from its busier peers since the last heartbeat; not kept once it was taken in.
+    pub peers: Vec<PeerTraffic>,
     /// The time the report is about, Unix seconds.
     pub interval: (u64, u64),
     /// 1 (healthy) to 100.

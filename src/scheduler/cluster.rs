@@ -6,6 +6,7 @@
 
 mod checks;
 mod hear;
+mod hot;
 mod rules;
 mod scatter;
 mod schedulers;
@@ -39,7 +40,7 @@ use super::{
 };
 use crate::{
     model::{Mono, NodeState, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats},
-    store::{Applied, Liveness, RegionIndex, Stale, StoreInfo, StoreTable},
+    store::{Applied, Liveness, RegionIndex, Stale, StoreInfo, StoreTable, hot::history::History},
 };
 
 mod explain;
@@ -64,6 +65,7 @@ struct Deciding {
     burying: Burying,
     schedulers: Schedulers,
     scatterer: Scatterer,
+    hot_history: History,
     /// Events of refused requests, told with the next tick.
     untold: Vec<Effect>,
 }
@@ -99,6 +101,8 @@ pub struct Cluster {
     prepared: AtomicBool,
     /// When the next scheduler is due, so that a tick without one costs nothing.
     scheduler_due: AtomicU64,
+    /// Whether any store ever told what is read from its peers.
+    tells_of_reads: AtomicBool,
     deciding: Mutex<Deciding>,
     turns: hear::Turns,
     taps: Taps,
@@ -122,6 +126,7 @@ impl Cluster {
             leader_since: now.mono,
             prepared: AtomicBool::new(false),
             scheduler_due: AtomicU64::new(0),
+            tells_of_reads: AtomicBool::new(false),
             deciding: Mutex::new(Deciding {
                 controller: Controller::new(now),
                 patrol: Patrol::new(),
@@ -130,6 +135,7 @@ impl Cluster {
                 burying: Burying::new(),
                 schedulers: Schedulers::new(now.wall.0.unsigned_abs()),
                 scatterer: Scatterer::default(),
+                hot_history: History::default(),
                 untold: Vec::new(),
             }),
             turns: hear::Turns::default(),
@@ -254,8 +260,14 @@ impl Cluster {
     }
 
     /// Takes a store heartbeat in; `None` for an unknown store.
-    pub fn store_heartbeat(&self, id: StoreId, stats: StoreStats, now: Now) -> Option<Arc<StoreInfo>> {
+    pub fn store_heartbeat(&self, id: StoreId, mut stats: StoreStats, now: Now) -> Option<Arc<StoreInfo>> {
         let _turn = self.taps.input(Some(now), Input::Store(id, &stats));
+        if self.stores.get(id).is_some() && (!stats.peers.is_empty() || self.tells_of_reads.load(Ordering::Relaxed)) {
+            // A store that told of reads once is asked every time: what it does not tell of cools down.
+            self.tells_of_reads.store(true, Ordering::Relaxed);
+            self.deciding.lock().schedulers.on_store_heartbeat(id, &stats, &self.regions, now);
+            stats.peers = Vec::new();
+        }
         self.stores.heartbeat(id, stats, now)
     }
 

@@ -19,7 +19,7 @@ use crate::{
     api::convert,
     config::{BerthConfig, Dynamic, section::Section as _},
     meta::{State, machine::Row},
-    model::{Mono, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats, Wall},
+    model::{Mono, Now, PeerTraffic, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats, Wall},
     proto::pdpb,
     scheduler::{
         admin::Request,
@@ -175,7 +175,26 @@ fn store_stats(id: StoreId, stats: &StoreStats) -> pdpb::StoreStats {
     info.stats = Arc::new(stats.clone());
     // Of a store that was never heard nothing is told.
     info.last_heartbeat = Some(Mono(0));
-    pdpb::StoreStats { store_id: id.0, ..convert::store_stats_to_wire(&info) }
+    let queries = |get, put| (get + put > 0).then(|| pdpb::QueryStats { get, put, ..pdpb::QueryStats::default() });
+    let peer = |told: &PeerTraffic| pdpb::PeerStat {
+        region_id: told.region.0,
+        read_bytes: told.bytes_read,
+        read_keys: told.keys_read,
+        query_stats: queries(told.read_query, 0),
+        cpu_stats: (told.cpu > 0).then(|| pdpb::CpuStats { unified_read: told.cpu, ..pdpb::CpuStats::default() }),
+        ..pdpb::PeerStat::default()
+    };
+    let cpu = (stats.read_cpu > 0)
+        .then(|| pdpb::RecordPair { key: convert::READ_THREADS.to_owned(), value: stats.read_cpu })
+        .into_iter();
+    pdpb::StoreStats {
+        store_id: id.0,
+        // One sort of query stands for all that count as reads, one for all that count as writes.
+        query_stats: queries(stats.read_query, stats.write_query),
+        cpu_usages: cpu.collect(),
+        peer_stats: stats.peers.iter().map(peer).collect(),
+        ..convert::store_stats_to_wire(&info)
+    }
 }
 
 /// An operator without its times, which depend on nothing that is compared.
@@ -329,6 +348,10 @@ mod tests {
             slow_score: 6,
             slow_trend: Some((0.5, 1.5, 2.5, 3.5)),
             interval: (7, 8),
+            read_query: 9,
+            write_query: 10,
+            read_cpu: 11,
+            peers: vec![PeerTraffic { region: RegionId(12), bytes_read: 13, keys_read: 14, read_query: 15, cpu: 16 }],
             ..StoreStats::default()
         };
         let sent: pdpb::StoreStats = unpacked(&packed(&store_stats(StoreId(9), &stats))).unwrap();

@@ -76,6 +76,9 @@ impl Tasks {
         into.spawn(follow(Tasks::resolved_interval, shutdown.clone(), self.clone(), |t| {
             Box::pin(t.save_min_resolved_ts())
         }));
+        into.spawn(follow(Tasks::hot_interval, shutdown.clone(), self.clone(), |t| {
+            Box::pin(async move { t.app.cluster.note_hot_peers(t.app.now()) })
+        }));
         into.spawn(watch_clock(self.app.clone(), shutdown.clone()));
         into.spawn(watch_disk(self.app.clone(), shutdown.clone()));
         let mut every = |period: Duration, run: fn(Tasks) -> Run| {
@@ -103,6 +106,11 @@ impl Tasks {
     /// PD's `min-resolved-ts-persistence-interval`; 0 switches the saving off.
     fn resolved_interval(&self) -> Option<Duration> {
         Some(self.app.dynamic.load().pd_server.min_resolved_ts_persistence_interval.get()).filter(|i| !i.is_zero())
+    }
+
+    /// PD's `hot-regions-write-interval`; nothing or less switches the history off.
+    fn hot_interval(&self) -> Option<Duration> {
+        Some(self.app.cluster.settings().schedule.hot_regions_write_interval.get()).filter(|i| !i.is_zero())
     }
 
     /// One run of the two tasks on which a drain depends.

@@ -5,6 +5,7 @@
 //! clocks, wire types. Start at [`index::RegionIndex`].
 
 pub mod cache;
+pub mod hot;
 pub mod index;
 mod smooth;
 pub mod stores;

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::smooth::HullAverage;
+use super::{
+    hot::{Rates, Smooth, Traffic},
+    smooth::HullAverage,
+};
 use crate::model::{Mono, Now, StoreId, StoreRecord, StoreState, StoreStats, Wall};
 
 /// Silence after which a store is Disconnected (PD's number).
@@ -37,6 +40,40 @@ pub struct StoreInfo {
     pub avg_available: u64,
     /// The reports behind `avg_available`.
     pub(super) available: Arc<HullAverage>,
+    /// What it tells of its traffic, without noise: reads, writes.
+    pub(super) traffic: Arc<StoreTraffic>,
+}
+
+/// A store's traffic as it tells it, without noise.
+#[derive(Clone, Debug)]
+pub(super) struct StoreTraffic {
+    read: Smooth,
+    write: Smooth,
+}
+
+/// Store reports about more time tell nothing about now, seconds.
+const LONGEST_REPORT: u64 = 600;
+
+impl Default for StoreTraffic {
+    fn default() -> Self {
+        // Stores report both at once, as often as they report reads.
+        let smooth = Smooth::new(Traffic::Read.period());
+        Self { read: smooth.clone(), write: smooth }
+    }
+}
+
+impl StoreTraffic {
+    fn add(&mut self, stats: &StoreStats) {
+        let Some(seconds) = stats.interval.1.checked_sub(stats.interval.0) else { return };
+        if seconds == 0 || seconds > LONGEST_REPORT {
+            return;
+        }
+        let rate = |total: u64| total as f64 / seconds as f64;
+        let (bytes, keys, query) = (rate(stats.bytes_read), rate(stats.keys_read), rate(stats.read_query));
+        self.read.add(Rates { bytes, keys, query, cpu: stats.read_cpu as f64 }, seconds);
+        let (bytes, keys, query) = (rate(stats.bytes_written), rate(stats.keys_written), rate(stats.write_query));
+        self.write.add(Rates { bytes, keys, query, cpu: 0.0 }, seconds);
+    }
 }
 
 /// How a store's silence counts, whatever its state: see [`StoreInfo::state_name`] for what is shown.
@@ -56,6 +93,11 @@ impl StoreInfo {
     /// Id of the store.
     pub fn id(&self) -> StoreId {
         self.record.id
+    }
+
+    /// What is read from it and written to it, as it tells, without noise: of five reports the middle one.
+    pub fn rates(&self) -> (Rates, Rates) {
+        (self.traffic.read.rates(), self.traffic.write.rates())
     }
 
     /// The same store with another record: what would be.
@@ -140,6 +182,7 @@ impl StoreTable {
             let smooth = Arc::make_mut(&mut info.available);
             smooth.add(stats.available);
             info.avg_available = smooth.value();
+            Arc::make_mut(&mut info.traffic).add(&stats);
             info.stats = Arc::new(stats);
             info.last_heartbeat = Some(now.mono);
             info.last_heartbeat_wall = now.wall;

@@ -106,6 +106,20 @@ fn query_stats(value: &Value) -> Option<pdpb::QueryStats> {
     })
 }
 
+fn cpu_usage(value: &Value) -> pdpb::RecordPair {
+    pdpb::RecordPair { key: text(value, "key"), value: number(value, "value") }
+}
+
+fn peer_stat(value: &Value) -> pdpb::PeerStat {
+    pdpb::PeerStat {
+        region_id: number(value, "region_id"),
+        read_keys: number(value, "read_keys"),
+        read_bytes: number(value, "read_bytes"),
+        query_stats: query_stats(value),
+        ..pdpb::PeerStat::default()
+    }
+}
+
 fn store(value: &Value) -> metapb::Store {
     let meta = &value["meta"];
     let label = |l: &Value| metapb::StoreLabel { key: text(l, "key"), value: text(l, "value") };
@@ -264,6 +278,8 @@ impl Stub {
                 bytes_read: number(&said, "bytes_read"),
                 keys_read: number(&said, "keys_read"),
                 query_stats: query_stats(&said),
+                cpu_usages: said["cpu_usages"].as_array().into_iter().flatten().map(cpu_usage).collect(),
+                peer_stats: said["peer_stats"].as_array().into_iter().flatten().map(peer_stat).collect(),
                 interval: Some(pdpb::TimeInterval { start_timestamp: now - STORE_INTERVAL, end_timestamp: now }),
                 ..pdpb::StoreStats::default()
             };

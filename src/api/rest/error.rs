@@ -72,6 +72,14 @@ impl Problem {
         }
     }
 
+    /// An unreadable body as a plain text: some routes of PD do without the object.
+    pub(super) fn into_text(self) -> Self {
+        match self {
+            Self::Input { msg, .. } => Self::bad(msg),
+            other => other,
+        }
+    }
+
     /// 404 `null`.
     pub(super) fn null() -> Self {
         Self::Other(Box::new(Reply::json(StatusCode::NOT_FOUND, &Value::Null)))

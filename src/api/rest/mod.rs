@@ -13,6 +13,8 @@ mod error;
 mod gc;
 mod go;
 mod hot_buckets;
+mod hot_history;
+mod hotspot;
 mod label_owners;
 mod labels;
 mod matcher;

@@ -7,13 +7,14 @@ use axum::http::Method;
 use futures::future::BoxFuture;
 
 use super::{
-    Answer, admin, berth, checkers, config, gc, hot_buckets, label_owners, labels, members, min_resolved_ts, operators,
-    region_checks, region_labels, region_lists, regions, request::Request, rule_bundles, rules, rules_unmet, scatter,
-    schedulers, stats, status, store_limits, stores, v2,
+    Answer, admin, berth, checkers, config, gc, hot_buckets, hot_history, hotspot, label_owners, labels, members,
+    min_resolved_ts, operators, region_checks, region_labels, region_lists, regions, request::Request, rule_bundles,
+    rules, rules_unmet, scatter, schedulers, stats, status, store_limits, stores, v2,
 };
 use crate::{
     api::roles::{self, Role},
     scheduler::region_state::Flag,
+    store::hot::Traffic,
 };
 
 /// Which methods a route answers: one by name, or all of them.
@@ -436,6 +437,20 @@ pub(super) static TABLE: &[Route] = &[
     Route::new(GET, "/pd/api/v1/regions/range-holes", "GetRangeHoles", now!(region_lists::range_holes)).bootstrapped(),
     Route::new(GET, "/pd/api/v1/regions/replicated", "CheckRegionsReplicated", now!(region_checks::replicated))
         .bootstrapped(),
+    Route::new(
+        GET,
+        "/pd/api/v1/hotspot/regions/read",
+        "GetHotReadRegions",
+        now!(|r| hotspot::regions(r, Traffic::Read)),
+    ),
+    Route::new(
+        GET,
+        "/pd/api/v1/hotspot/regions/write",
+        "GetHotWriteRegions",
+        now!(|r| hotspot::regions(r, Traffic::Write)),
+    ),
+    Route::new(GET, "/pd/api/v1/hotspot/regions/history", "GetHistoryHotRegions", now!(hot_history::find)),
+    Route::new(GET, "/pd/api/v1/hotspot/stores", "GetHotStores", now!(hotspot::stores)),
     Route::new(GET, "/pd/api/v1/hotspot/buckets", "GetHotBuckets", now!(hot_buckets::list)),
     Route::new(GET, "/pd/api/v1/stats/region", "GetRegionStatus", now!(stats::region)).bootstrapped(),
     // Berth's own: explanations.

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Kind, hot::Rates};
-use crate::model::{KeyRange, StoreId, StoreLabel};
+use super::Kind;
+use crate::{
+    model::{KeyRange, StoreId, StoreLabel},
+    store::hot::Rates,
+};
 
 /// Operators a round of balance-leader (PD's number).
 const LEADER_BATCH: usize = 4;
@@ -287,7 +290,12 @@ impl Default for Hot {
 impl Hot {
     /// From where on a region is worth a move.
     pub(super) fn lowest(&self) -> Rates {
-        Rates { bytes: self.min_hot_byte_rate, keys: self.min_hot_key_rate, query: self.min_hot_query_rate }
+        Rates {
+            bytes: self.min_hot_byte_rate,
+            keys: self.min_hot_key_rate,
+            query: self.min_hot_query_rate,
+            cpu: self.min_hot_cpu_rate,
+        }
     }
 
     /// Whether all numbers are such that balancing ends.

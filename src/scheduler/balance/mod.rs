@@ -27,7 +27,6 @@ mod tests;
 mod weigh;
 
 pub use config::{Config, ConfigError, Updated};
-pub use hot::{HotRegions, Rates, Traffic};
 pub use kind::Kind;
 pub use round::Why;
 pub use runner::{Diagnosis, LeaderPauses, PauseError, Paused, Schedulers};

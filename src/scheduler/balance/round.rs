@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::hot::HotRegions;
 use crate::{
     model::{StoreId, StoreState},
     scheduler::{
@@ -11,7 +10,7 @@ use crate::{
         outcome::Reason,
         view::ClusterView,
     },
-    store::StoreInfo,
+    store::{StoreInfo, hot::HotPeers},
 };
 
 /// What a scheduler sees.
@@ -22,7 +21,7 @@ pub(super) struct Input<'a> {
     /// What is under way.
     pub(super) budget: &'a dyn Budget,
     /// Hot regions: only their own scheduler moves them.
-    pub(super) hot: &'a HotRegions,
+    pub(super) hot: &'a HotPeers,
     /// The scheduler's name: the description of its operators.
     pub(super) name: &'a str,
 }

@@ -9,18 +9,19 @@ use std::{
 };
 
 use super::{
-    Config, Dice, HotRegions, Kind, Memory, Spec,
+    Config, Dice, Kind, Memory, Spec,
     round::{Input, Round, Why},
     run,
 };
 use crate::{
-    model::{Mono, Now, Region, StoreId, Wall},
+    model::{Mono, Now, Region, StoreId, StoreStats, Wall},
     scheduler::{
         controller::Controller,
         effect::{Effect, Event},
         operator::Kind as OperatorKind,
         view::ClusterView,
     },
+    store::{RegionIndex, hot::HotPeers},
 };
 
 /// What the time grows by when a look finds nothing, in tenths (PD's number).
@@ -90,7 +91,7 @@ pub type LeaderPauses = BTreeMap<StoreId, (u32, u32)>;
 #[derive(Debug)]
 pub struct Schedulers {
     running: BTreeMap<String, Running>,
-    hot: HotRegions,
+    hot: HotPeers,
     dice: Dice,
     /// Whether it was told which ones run from the start.
     announced: bool,
@@ -99,7 +100,7 @@ pub struct Schedulers {
 impl Schedulers {
     /// None runs. `seed` starts the source of chance.
     pub fn new(seed: u64) -> Self {
-        Self { running: BTreeMap::new(), hot: HotRegions::default(), dice: Dice::new(seed), announced: false }
+        Self { running: BTreeMap::new(), hot: HotPeers::default(), dice: Dice::new(seed), announced: false }
     }
 
     /// Makes these the schedulers that run. One that ran before keeps its pause and what it remembers.
@@ -123,12 +124,17 @@ impl Schedulers {
     }
 
     /// Takes the traffic of a region's report in.
-    pub fn on_heartbeat(&mut self, region: &Region, now: Mono) {
-        self.hot.take_in(region, now);
+    pub fn on_heartbeat(&mut self, region: &Region, now: Now) {
+        self.hot.on_region(region, now);
     }
 
-    /// The regions that are hot.
-    pub fn hot(&self) -> &HotRegions {
+    /// Takes in what a store tells of its peers.
+    pub fn on_store_heartbeat(&mut self, store: StoreId, stats: &StoreStats, regions: &RegionIndex, now: Now) {
+        self.hot.on_store(store, stats, regions, now);
+    }
+
+    /// The peers that are hot.
+    pub fn hot(&self) -> &HotPeers {
         &self.hot
     }
 
@@ -257,7 +263,7 @@ fn look(
     running: &mut Running,
     view: &ClusterView<'_>,
     controller: &mut Controller,
-    (hot, dice): (&HotRegions, &mut Dice),
+    (hot, dice): (&HotPeers, &mut Dice),
     out: &mut Vec<Effect>,
 ) {
     let (kind, now) = (running.kind(), view.now);

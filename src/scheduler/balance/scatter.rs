@@ -9,7 +9,6 @@ use std::{
 };
 
 use super::{
-    hot::HotRegions,
     leader::rules_let_lead,
     pick::whole_fit,
     region::{target_refusal, tells_leaders_apart},
@@ -23,7 +22,7 @@ use crate::{
         placement::RegionFit,
         view::ClusterView,
     },
-    store::StoreInfo,
+    store::{StoreInfo, hot::HotPeers},
 };
 
 /// How long a group is remembered after its last region (PD's number).
@@ -70,7 +69,7 @@ impl Scatterer {
     pub fn scatter(
         &mut self,
         view: &ClusterView<'_>,
-        (budget, hot): (&dyn Budget, &HotRegions),
+        (budget, hot): (&dyn Budget, &HotPeers),
         region: &Region,
         group: &str,
         skip_store_limit: bool,

@@ -1,17 +1,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-use std::{collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Dice, HotRegions, Kind, Memory, PauseError, ScatterError, Scatterer, Schedulers, Spec, Updated, Why, round::Input,
-    run, specs,
+    Dice, Kind, Memory, PauseError, ScatterError, Scatterer, Schedulers, Spec, Updated, Why, round::Input, run, specs,
 };
 use crate::{
     config::SchedulerConfig,
     model::{
-        LabelConstraint, LabelOp, Now, RegionLabel, RegionLabelRule, Rule, RuleRole, StoreId, StoreLabel, StoreState,
-        StoreStats,
+        LabelConstraint, LabelOp, Now, PeerTraffic, Region, RegionLabel, RegionLabelRule, Rule, RuleRole, StoreId,
+        StoreLabel, StoreState, StoreStats,
     },
     scheduler::{
         filter::Refusal,
@@ -21,6 +20,7 @@ use crate::{
         region_label::LabelIndex,
         testing::World,
     },
+    store::hot::HotPeers,
 };
 
 fn spec(kind: Kind, args: &[&str], change: Value) -> Spec {
@@ -38,15 +38,60 @@ fn plain(kind: Kind) -> Spec {
     spec(kind, &[], json!({}))
 }
 
+/// Reports of all regions and stores with the flow that the regions have now: leaders serve all reads.
+fn tell(world: &World, mut region: impl FnMut(&Region), mut store: impl FnMut(StoreId, &StoreStats)) {
+    let mut stores: BTreeMap<StoreId, StoreStats> = BTreeMap::new();
+    for known in world.regions.iter_from(&[], usize::MAX) {
+        let mut report = (*known).clone();
+        report.flow.interval = (1000, 1060);
+        region(&report);
+        let flow = known.flow;
+        for peer in known.peers() {
+            let stats = stores.entry(peer.store).or_insert_with(|| {
+                let told = world.stores.get(peer.store).map(|store| StoreStats::clone(&store.stats));
+                let (bytes_read, bytes_written, keys_read, keys_written, read_query) = (0, 0, 0, 0, 0);
+                StoreStats {
+                    interval: (1000, 1060),
+                    bytes_read,
+                    bytes_written,
+                    keys_read,
+                    keys_written,
+                    read_query,
+                    write_query: 0,
+                    read_cpu: 0,
+                    ..told.unwrap_or_default()
+                }
+            });
+            stats.bytes_written += flow.bytes_written;
+            stats.keys_written += flow.keys_written;
+        }
+        let Some(stats) = known.leader_store().and_then(|leader| stores.get_mut(&leader)) else { continue };
+        stats.bytes_read += flow.bytes_read;
+        stats.keys_read += flow.keys_read;
+        stats.read_query += flow.read_query;
+        stats.write_query += flow.write_query;
+        let (bytes_read, keys_read, read_query) = (flow.bytes_read, flow.keys_read, flow.read_query);
+        stats.peers.push(PeerTraffic { region: known.id(), bytes_read, keys_read, read_query, cpu: flow.cpu_usage });
+        stats.read_cpu += flow.cpu_usage;
+    }
+    for (id, stats) in &stores {
+        store(*id, stats);
+        world.stores.heartbeat(*id, stats.clone(), world.now);
+    }
+}
+
 /// What one scheduler proposes, and what stood against each store.
 fn once(world: &mut World, spec: &Spec, seed: u64) -> (Vec<Operator>, BTreeMap<StoreId, Why>) {
     let mut found = None;
-    let mut hot = HotRegions::default();
-    for region in world.regions.iter_from(&[], usize::MAX) {
-        for _ in 0..3 {
-            hot.take_in(&region, world.now.mono);
-        }
+    let hot = RefCell::new(HotPeers::default());
+    for _ in 0..3 {
+        tell(
+            world,
+            |region| hot.borrow_mut().on_region(region, world.now),
+            |store, stats| hot.borrow_mut().on_store(store, stats, &world.regions, world.now),
+        );
     }
+    let hot = hot.into_inner();
     world.with_view(|view, controller, _, _| {
         let input = Input { view, budget: &*controller, hot: &hot, name: &spec.name };
         found = Some(run(&input, spec, &mut Memory::default(), &mut Dice::new(seed)));
@@ -567,7 +612,7 @@ fn scattering_spreads_a_group_over_all_stores() {
         let region = world.get(at * 10);
         let out = world.with_view(|view, controller, _, out| {
             if let Some(op) =
-                scatterer.scatter(view, (&*controller, &HotRegions::default()), &region, "t", false).unwrap()
+                scatterer.scatter(view, (&*controller, &HotPeers::default()), &region, "t", false).unwrap()
             {
                 assert!(op.desc == "scatter-region" && op.kind.has(OperatorKind::ADMIN));
                 assert_eq!((op.priority, op.info["group"].as_str()), (Priority::High, "t"));
@@ -583,8 +628,7 @@ fn scattering_spreads_a_group_over_all_stores() {
     assert!(leaders.1 - leaders.0 <= 2, "{leaders:?}");
     let pending = crate::model::Region { pending: vec![crate::model::PeerId(101)], ..(*world.get(100)).clone() };
     world.with_view(|view, controller, _, _| {
-        let refused =
-            scatterer.scatter(view, (&*controller, &HotRegions::default()), &pending, "t", false).unwrap_err();
+        let refused = scatterer.scatter(view, (&*controller, &HotPeers::default()), &pending, "t", false).unwrap_err();
         assert_eq!(refused, ScatterError::NotReplicated(100));
     });
 }
@@ -599,7 +643,7 @@ fn scattering_breaks_no_rule() {
             let mut found = None;
             world.with_view(|view, controller, _, _| {
                 found =
-                    scatterer.scatter(view, (&*controller, &HotRegions::default()), &region, "g", true).ok().flatten();
+                    scatterer.scatter(view, (&*controller, &HotPeers::default()), &region, "g", true).ok().flatten();
             });
             if let Some(op) = found {
                 check_proposal(&mut world, &op, seed);
@@ -611,10 +655,9 @@ fn scattering_breaks_no_rule() {
 /// Gives a region traffic: bytes a second.
 fn heat(world: &mut World, at: u64, read: u64, written: u64) {
     let flow = crate::model::Flow {
-        bytes_read: read * 10,
-        bytes_written: written * 10,
+        bytes_read: read * 60,
+        bytes_written: written * 60,
         keys_written: written,
-        interval: (100, 110),
         ..crate::model::Flow::default()
     };
     let region = crate::model::Region { flow, ..(*world.get(at * 10)).clone() };
@@ -659,8 +702,13 @@ fn hot_traffic_becomes_even_and_then_rests() {
     let report = |world: &mut World, schedulers: &mut Schedulers| {
         for at in 1..=30 {
             heat(world, at, rate(at), rate(31 - at));
-            schedulers.on_heartbeat(&world.get(at * 10), world.now.mono);
         }
+        let schedulers = RefCell::new(schedulers);
+        tell(
+            world,
+            |region| schedulers.borrow_mut().on_heartbeat(region, world.now),
+            |store, stats| schedulers.borrow_mut().on_store_heartbeat(store, stats, &world.regions, world.now),
+        );
     };
     let mut quiet_since = 0;
     for minute in 0..60 {

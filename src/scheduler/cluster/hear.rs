@@ -100,7 +100,7 @@ impl Cluster {
         let is_free = !deciding.controller.is_running(applied.region.id());
         if is_free {
             deciding.patrol.on_region_reported(applied);
-            deciding.schedulers.on_heartbeat(&applied.region, now.mono);
+            deciding.schedulers.on_heartbeat(&applied.region, now);
         }
         is_free
     }
@@ -115,7 +115,7 @@ impl Cluster {
             }
             d.controller.on_heartbeat(view, &applied.region, out);
             d.patrol.on_region_reported(applied);
-            d.schedulers.on_heartbeat(&applied.region, now.mono);
+            d.schedulers.on_heartbeat(&applied.region, now);
         });
         out
     }
