@@ -146,7 +146,7 @@ fn limits_by_kind_hold_at_admission() {
 
 #[test]
 fn leaving_a_joint_state_is_never_limited() {
-    let (mut world, mut controller) = world(4);
+    let (world, mut controller) = world(4);
     let mut out = Vec::new();
     for id in 1..=4 {
         controller.add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &mut out).unwrap();
