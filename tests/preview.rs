@@ -92,6 +92,7 @@ fn cluster(seed: u64, measured: bool) -> (World, String) {
         seed,
         stores: (1..=stores).map(store).collect(),
         regions: vec![RegionPlan { count, size_mib: size, on: vec![], replicas: 3 }],
+        schedulers: false,
     };
     let mut world = World::new(&plan, &config(), None).unwrap();
     let slots: u64 = rng.random_range(1..64);

@@ -1,5 +1,5 @@
-//! A recording of a live server replays to the same operators: a real server on a real port, a fleet over gRPC, a drain, a cancel, a
-//! changed configuration, and then the same inputs through the same deciding code in one thread.
+//! A recording of a live server replays to the same operators: a real server on a real port, a fleet over gRPC, its schedulers, a drain,
+//! a cancel, a changed configuration, paused checkers and schedulers, scattered and split regions, and then the same inputs through the same deciding code in one thread.
 
 // What tests may and the crate may not: panic, print, read the clock; a shared helper need not be used by every file.
 #![allow(
@@ -60,8 +60,20 @@ async fn record(folder: &Path, recording: &Path) {
     let cluster = server.app.cluster.clone();
     eventually("prepared", PATIENCE, || async { cluster.is_prepared().then_some(()) }).await;
     let http = HttpClient::new(&url).unwrap();
-    // Recordings do not hold what schedulers are told.
-    http.post("/pd/api/v1/schedulers/all", &json!({ "delay": 3600 })).await.unwrap();
+    http.post("/pd/api/v1/schedulers", &json!({ "name": "shuffle-region-scheduler" })).await.unwrap();
+    http.post("/pd/api/v1/schedulers", &json!({ "name": "evict-leader-scheduler", "store_id": 4 })).await.unwrap();
+    http.post("/pd/api/v1/regions/scatter", &json!({ "start_key": "", "end_key": "" })).await.unwrap();
+    http.post("/pd/api/v1/regions/split", &json!({ "split_keys": ["7480000000000000ff0100000000000000f8"] }))
+        .await
+        .unwrap();
+    eventually("leaders to leave store 4", PATIENCE, || async {
+        let leaders = cluster.regions().summary(StoreId(4)).leader_count;
+        (leaders == 0).then_some(())
+    })
+    .await;
+    http.post("/pd/api/v1/schedulers/shuffle-region-scheduler", &json!({ "delay": 3600 })).await.unwrap();
+    http.post("/pd/api/v1/checker/rule", &json!({ "delay": 1 })).await.unwrap();
+    http.post("/pd/api/v1/regions/accelerate-schedule", &json!({ "start_key": "", "end_key": "" })).await.unwrap();
     http.post("/pd/api/v1/stores/limit", &json!({ "rate": 2000 })).await.unwrap();
     http.delete("/pd/api/v1/store/2").await.unwrap();
     eventually("operators", PATIENCE, || async { (!cluster.operators().is_empty()).then_some(()) }).await;
@@ -89,6 +101,18 @@ async fn a_recorded_run_replays_to_the_same_operators() {
     assert_eq!(found.differences, 0, "{found}");
     assert!(found.inputs > 300 && found.operators >= 24 && !found.cut, "{found}");
 
+    for input in
+        ["Schedulers", "TickSchedulers", "PauseScheduler", "PauseChecker", "Accelerate", "Scatter", "SplitAt", "Split"]
+    {
+        let count = recording.matches(&format!("\"{input}\"")).count();
+        println!("{count} inputs {input}");
+        assert!(count > 0, "{input} was not recorded");
+    }
+    for desc in ["shuffle-region", "evict-leader", "replace-rule-offline"] {
+        let count = recording.lines().filter(|line| line.contains("\"Operator\"") && line.contains(desc)).count();
+        println!("{count} operators {desc}");
+        assert!(count > 0, "no {desc} was recorded");
+    }
     // A replay that could not differ would prove nothing.
     let fewer: String = recording
         .lines()

@@ -77,7 +77,7 @@ impl fmt::Debug for Key {
 }
 
 /// `start <= key < end`, where an empty `end` is no bound.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct KeyRange {
     /// First key in the range; empty: from the start.
     pub start: Key,

@@ -10,11 +10,14 @@ use crate::{
     meta::{Change, Meta},
     model::Clock,
     pdlog, pdsay,
-    scheduler::{balance, cluster::Cluster},
+    scheduler::cluster::Cluster,
     telemetry::log::Logger,
 };
 
-use super::{record::Recorder, settings::Kept};
+use super::{
+    record::Recorder,
+    settings::{self, Kept},
+};
 
 /// See the module's comment.
 pub(super) struct Observer {
@@ -109,18 +112,13 @@ impl Observer {
         self.cluster.set_settings(settings, now);
     }
 
-    /// Puts the list of schedulers together again: they are a part of the configuration, with what is kept for each beside it.
+    /// Puts the list of schedulers together again.
     fn rebuild_schedulers(&self) {
         let (state, dynamic) = (self.meta.state(), self.dynamic.load());
-        let reject = dynamic.label_property.get(REJECT_LEADER).map_or(&[][..], Vec::as_slice);
-        let kept = |name: &str| state.schedulers.get(name).map(|json| json.to_string());
-        let (specs, wrong) = balance::specs(&dynamic.schedule.schedulers_v2, kept, reject);
-        for (kind, error) in wrong {
-            pdlog!(self.log, Error, "a scheduler cannot be run", "type" => kind, "error" => error.to_string());
+        let specs = settings::schedulers(&state, &dynamic, &self.log);
+        if let Some(recorder) = &self.recorder {
+            recorder.announce_schedulers(&state, &dynamic);
         }
         self.cluster.set_schedulers(specs, self.clock.now());
     }
 }
-
-/// The label property that keeps leaders off stores.
-const REJECT_LEADER: &str = "reject-leader";

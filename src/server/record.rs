@@ -9,6 +9,7 @@ use std::{
     io::{BufWriter, Write as _},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -19,7 +20,7 @@ use crate::{
     api::convert,
     config::{BerthConfig, Dynamic, section::Section as _},
     meta::{State, machine::Row},
-    model::{Mono, Now, PeerTraffic, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats, Wall},
+    model::{Key, KeyRange, Mono, Now, PeerTraffic, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats, Wall},
     proto::pdpb,
     scheduler::{
         admin::Request,
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// Version of the form; the first line of each recording names it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// A recording is no longer than this; what comes later is not recorded.
 pub const MAX_BYTES: u64 = 1 << 30;
 
@@ -129,6 +130,24 @@ pub enum What {
     CancelAll,
     /// A tick.
     Tick,
+    /// The list of schedulers.
+    Schedulers(Settings),
+    /// Schedulers look.
+    TickSchedulers,
+    /// A person pauses a scheduler.
+    PauseScheduler(String, Duration),
+    /// A person pauses a checker, by its name.
+    PauseChecker(String, Duration),
+    /// Regions to be looked at next.
+    Accelerate(Vec<KeyRange>, usize),
+    /// Ranges to be looked at.
+    Suspect(Vec<KeyRange>),
+    /// Regions that come out of a split.
+    Split(Vec<RegionId>),
+    /// Regions that are scattered.
+    Scatter(Vec<RegionId>, String, bool),
+    /// Keys at which regions are split.
+    SplitAt(Vec<Key>),
 }
 
 /// A message in base64.
@@ -208,6 +227,8 @@ pub(crate) struct Recorder {
     out: Mutex<Out>,
     /// Settings that are about to be put in force.
     next: Mutex<Settings>,
+    /// Schedulers that are about to run.
+    next_schedulers: Mutex<Settings>,
 }
 
 struct Out {
@@ -219,7 +240,11 @@ impl Recorder {
     /// A new recording, over whatever `path` holds.
     pub(crate) fn create(path: &Path) -> std::io::Result<Self> {
         let file = Some(BufWriter::new(File::create(path)?));
-        Ok(Self { out: Mutex::new(Out { file, left: MAX_BYTES }), next: Mutex::default() })
+        Ok(Self {
+            out: Mutex::new(Out { file, left: MAX_BYTES }),
+            next: Mutex::default(),
+            next_schedulers: Mutex::default(),
+        })
     }
 
     /// The first line.
@@ -231,6 +256,13 @@ impl Recorder {
     /// The settings made from these are put in force next.
     pub(crate) fn announce(&self, state: &State, dynamic: &Dynamic) {
         *self.next.lock() = Settings::of(state, dynamic);
+    }
+
+    /// The schedulers made from these run next.
+    pub(crate) fn announce_schedulers(&self, state: &State, dynamic: &Dynamic) {
+        let kept = state.schedulers.iter().map(|(name, json)| Row::Scheduler(name.clone(), json.clone()));
+        let dynamic = dynamic.to_json().unwrap_or_default();
+        *self.next_schedulers.lock() = Settings { dynamic, rows: kept.collect() };
     }
 
     /// Writes what is still in memory.
@@ -272,6 +304,15 @@ impl Tap for Recorder {
             Input::Cancel(id) => What::Cancel(id),
             Input::CancelAll => What::CancelAll,
             Input::Tick => What::Tick,
+            Input::Schedulers => What::Schedulers(self.next_schedulers.lock().clone()),
+            Input::TickSchedulers => What::TickSchedulers,
+            Input::PauseScheduler(name, span) => What::PauseScheduler(name.to_owned(), span),
+            Input::PauseChecker(checker, span) => What::PauseChecker(checker.name().to_owned(), span),
+            Input::Accelerate(ranges, limit) => What::Accelerate(ranges.to_vec(), limit),
+            Input::Suspect(ranges) => What::Suspect(ranges.to_vec()),
+            Input::Split(regions) => What::Split(regions.to_vec()),
+            Input::Scatter(ids, group, skip) => What::Scatter(ids.to_vec(), group.to_owned(), skip),
+            Input::SplitAt(keys) => What::SplitAt(keys.to_vec()),
         };
         self.write(&Entry::Input { now: now.map(At::from), what });
     }

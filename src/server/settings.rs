@@ -11,6 +11,7 @@ use crate::{
     model::{RegionLabelRule, Wall},
     pdlog,
     scheduler::{
+        balance::{self, Spec},
         placement::{RuleSet, RulesChange},
         region_label::LabelIndex,
         view::Settings,
@@ -18,9 +19,24 @@ use crate::{
     telemetry::log::Logger,
 };
 
+/// The label property that keeps leaders off stores.
+const REJECT_LEADER: &str = "reject-leader";
+
 /// The settings of this moment, made from everything that is agreed.
 pub(crate) fn build(state: &State, dynamic: &Dynamic, berth: &Arc<BerthConfig>, log: &Logger, now: Wall) -> Settings {
     Kept::load(state, log).settings(state, dynamic, berth, now)
+}
+
+/// The schedulers that run: they are a part of the configuration, with what is kept for each beside it. What cannot be read (a newer
+/// version wrote it) is left out and named in the log.
+pub(crate) fn schedulers(state: &State, dynamic: &Dynamic, log: &Logger) -> Vec<Spec> {
+    let reject = dynamic.label_property.get(REJECT_LEADER).map_or(&[][..], Vec::as_slice);
+    let kept = |name: &str| state.schedulers.get(name).map(|json| json.to_string());
+    let (specs, wrong) = balance::specs(&dynamic.schedule.schedulers_v2, kept, reject);
+    for (kind, error) in wrong {
+        pdlog!(log, Error, "a scheduler cannot be run", "type" => kind, "error" => error.to_string());
+    }
+    specs
 }
 
 /// Rules and labels as they are in force, kept from one change to the next.

@@ -3,6 +3,8 @@
 //! Owns: the order of a change (plan, apply, hand across), as the server has it. Must not know: nodes, time that passes, what is
 //! checked. Everything is the server's own code but for the wiring in this file.
 
+mod schedulers;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -104,6 +106,7 @@ impl Control {
         control.propose(&Command::InitCluster { cluster_id: CLUSTER }, now)?;
         control.propose(&Command::RebaseIds { above: IDS_BY_HAND }, now)?;
         control.renew_ids(now)?;
+        control.rebuild_schedulers(now);
         Ok(control)
     }
 
@@ -164,7 +167,9 @@ impl Control {
                     self.dynamic = dynamic;
                 }
                 self.rebuild_settings(now);
+                self.rebuild_schedulers(now);
             }
+            Change::SchedulersChanged => self.rebuild_schedulers(now),
             Change::TtlConfigChanged { .. }
             | Change::ClusterVersion(_)
             | Change::RulesChanged(_)
@@ -394,7 +399,10 @@ impl Control {
         let each = peers as u64 + 1;
         let ids = self.take_ids(each * u64::from(request.split_count), now)?;
         let split = |part: &[u64]| pdpb::SplitId { new_region_id: part[0], new_peer_ids: part[1..].to_vec() };
-        Ok(ids.chunks_exact(peers + 1).map(split).collect())
+        let split: Vec<_> = ids.chunks_exact(peers + 1).map(split).collect();
+        let regions = split.iter().map(|one| one.new_region_id).chain(request.region.as_ref().map(|region| region.id));
+        self.cluster.regions_split(regions.map(RegionId).collect(), now);
+        Ok(split)
     }
 
     /// One tick of the deciding code.
@@ -402,7 +410,9 @@ impl Control {
         if self.ids.left() < ID_WINDOW / 2 {
             self.renew_ids(now)?;
         }
-        Ok(self.cluster.tick(now))
+        let mut effects = self.cluster.tick(now);
+        effects.extend(self.cluster.tick_schedulers(now));
+        Ok(effects)
     }
 
     /// Carries out what the observed state allows stores to become.
@@ -465,6 +475,7 @@ impl Control {
             self.cluster.load_region(Region { heard: None, ..Region::clone(region) });
         }
         self.rebuild_settings(now);
+        self.rebuild_schedulers(now);
         Ok(())
     }
 }

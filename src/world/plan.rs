@@ -48,6 +48,8 @@ pub struct Plan {
     pub stores: BTreeMap<StoreId, StorePlan>,
     /// Regions in the order of their keys; ids count from 101.
     pub regions: Vec<RegionPlan>,
+    /// Whether the schedulers of a fresh cluster run; without them nothing moves that is not wrong where it is.
+    pub schedulers: bool,
 }
 
 /// The first key of the region at this place.

@@ -29,6 +29,10 @@ struct Maker {
     labels: u64,
     /// A rule of its own is there.
     rule: bool,
+    /// The schedulers of a fresh cluster run.
+    schedulers: bool,
+    /// The store of evict-leader.
+    evicted: Option<u64>,
 }
 
 /// The scenario of a seed: the same text each time.
@@ -39,8 +43,10 @@ pub fn scenario(seed: u64) -> String {
     let up = (1..=stores).collect();
     let text = String::new();
     let (drained, labels) = (BTreeSet::new(), 0);
+    let (down, cut, evicted) = (None, None, None);
+    let (rule, schedulers) = (false, false);
     let mut maker =
-        Maker { rng, text, at: 0, stores, regions, up, drained, down: None, cut: None, labels, rule: false };
+        Maker { rng, text, at: 0, stores, regions, up, drained, down, cut, labels, rule, schedulers, evicted };
     maker.cluster(seed);
     let events = maker.rng.random_range(5..=14);
     for _ in 0..events {
@@ -61,6 +67,14 @@ impl Maker {
         let labels = if zones == 0 { "" } else { " zone=z1,z2,z3" };
         let _ =
             writeln!(self.text, "seed {seed}\nstores {}{labels}\nregions {} size {size}", self.stores, self.regions);
+        self.schedulers = self.rng.random_bool(0.3);
+        if self.schedulers {
+            let _ = writeln!(self.text, "schedulers");
+        }
+        if self.rng.random_bool(0.3) {
+            // Small regions become one with their neighbours soon after the start, and soon after splits.
+            let _ = writeln!(self.text, "config schedule.split-merge-interval 20s");
+        }
         if self.rng.random_bool(0.3) {
             let scope = *["moves", "balance", "all"].iter().choose(&mut self.rng).unwrap_or(&"moves");
             let _ = writeln!(self.text, "config berth.region-label-deny-scope {scope}");
@@ -91,7 +105,7 @@ impl Maker {
         }
         let region = 101 + self.rng.random_range(0..self.regions);
         let store = self.rng.random_range(1..=self.stores);
-        match self.rng.random_range(0..100) {
+        match self.rng.random_range(0..110) {
             0..26 => self.drain(),
             26..32 => self.cancel(),
             32..41 => self.stop(),
@@ -128,6 +142,13 @@ impl Maker {
                 let rate = *[1, 5, 30, 100].iter().choose(&mut self.rng).unwrap_or(&30);
                 self.say(&format!("try limit {store} add-peer {rate}"));
             }
+            93..97 => {
+                let checker =
+                    *["rule", "merge", "split", "joint-state"].iter().choose(&mut self.rng).unwrap_or(&"rule");
+                let seconds = self.rng.random_range(5..60);
+                self.say(&format!("checker pause {checker} for {seconds}s"));
+            }
+            97..103 => self.scheduler(),
             _ => {
                 // What a person asks for may cost a region its majority while another store is down; that is no bug.
                 let words: &[&str] = if self.is_anything_down() {
@@ -193,6 +214,29 @@ impl Maker {
         self.say(&format!("cut {store}"));
     }
 
+    /// Schedulers that people start, pause and stop; only where those of a fresh cluster run.
+    fn scheduler(&mut self) {
+        if !self.schedulers {
+            return;
+        }
+        if let Some(store) = self.evicted.take() {
+            return self.say(&format!("try scheduler remove evict-leader {store}"));
+        }
+        match self.rng.random_range(0..4) {
+            0 => {
+                let seconds = self.rng.random_range(5..60);
+                self.say(&format!("scheduler pause all for {seconds}s"));
+            }
+            1 => self.say("try scheduler add shuffle-leader"),
+            2 => self.say("try scheduler add shuffle-region"),
+            _ => {
+                let store = self.rng.random_range(1..=self.stores);
+                self.evicted = Some(store);
+                self.say(&format!("try scheduler add evict-leader {store}"));
+            }
+        }
+    }
+
     fn label(&mut self) {
         self.labels += 1;
         let first = 101 + self.rng.random_range(0..self.regions);
@@ -210,6 +254,14 @@ impl Maker {
         }
         for at in 1..=self.labels {
             self.say(&format!("try unlabel l{at}"));
+        }
+        for checker in ["rule", "merge", "split", "joint-state"] {
+            self.say(&format!("checker resume {checker}"));
+        }
+        if self.schedulers {
+            for kind in ["evict-leader", "shuffle-leader", "shuffle-region"] {
+                self.say(&format!("try scheduler remove {kind}"));
+            }
         }
         for store in 1..=self.stores {
             self.say(&format!("snapshots {store} normal"));

@@ -14,6 +14,7 @@ use crate::{
     model::{Now, PeerId, Region, StoreId},
     proto::pdpb,
     scheduler::{
+        checker::pause::CheckerName,
         cluster::{Cluster, tap::Tap},
         operator::Operator,
         view::IdSource,
@@ -235,6 +236,22 @@ impl Player {
             What::Cancel(id) => _ = cluster.cancel_operator(id, now),
             What::CancelAll => _ = cluster.cancel_all_operators(now),
             What::Tick => _ = cluster.tick(now),
+            What::Schedulers(recorded) => {
+                let (state, dynamic) = agreed(&recorded)?;
+                cluster.set_schedulers(settings::schedulers(&state, &dynamic, &Logger::none()), now);
+            }
+            What::TickSchedulers => _ = cluster.tick_schedulers(now),
+            // What did not know the name then does not now.
+            What::PauseScheduler(name, span) => _ = cluster.pause_scheduler(&name, span, now),
+            What::PauseChecker(name, span) => {
+                let checker = CheckerName::named(&name).ok_or_else(|| format!("there is no checker {name}"))?;
+                cluster.pause_checker(checker, span, now);
+            }
+            What::Accelerate(ranges, limit) => cluster.accelerate(&ranges, limit),
+            What::Suspect(ranges) => cluster.suspect_ranges(ranges),
+            What::Split(regions) => cluster.regions_split(regions, now),
+            What::Scatter(ids, group, skip) => _ = cluster.scatter(&ids, &group, skip, now),
+            What::SplitAt(keys) => _ = cluster.split_at(&keys, now),
         }
         Ok(())
     }

@@ -193,6 +193,7 @@ impl Runner {
                 let part = RegionPlan { count: *count, size_mib: *size, on: on.clone(), replicas: *replicas };
                 self.plan.regions.push(part);
             }
+            PlanLine::Schedulers => self.plan.schedulers = true,
             PlanLine::Config(key, value) => {
                 let (section, item) = key.split_once('.').unwrap_or(("", key));
                 self.file.entry(section.to_owned()).or_default().insert(item.to_owned(), value.clone());
@@ -302,6 +303,13 @@ impl Runner {
                 let labels = labels.iter().map(|(key, value)| StoreLabel { key: key.clone(), value: value.clone() });
                 let command = Command::SetStoreLabels { id: *id, labels: labels.collect(), force: false };
                 control.propose(&command, now).map(drop)
+            }
+            Action::AddScheduler(kind, stores) => control.add_scheduler(*kind, stores, now),
+            Action::RemoveScheduler(kind, store) => control.remove_scheduler(*kind, *store, now),
+            Action::PauseScheduler(name, span) => control.pause_scheduler(name, *span, now),
+            Action::PauseChecker(checker, span) => {
+                control.pause_checker(*checker, *span, now);
+                Ok(())
             }
             Action::RemoveTombstones => control.remove_tombstones(now),
             _ => Err(CallError::Text("not a call".into())),

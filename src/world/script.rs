@@ -10,7 +10,10 @@ pub(super) use words::Words;
 use words::time_of;
 
 use super::test::Test;
-use crate::model::{RegionId, StoreId};
+use crate::{
+    model::{RegionId, StoreId},
+    scheduler::{balance::Kind, checker::pause::CheckerName},
+};
 
 /// Longest scenario: it is a test, not a program.
 pub const MAX_LINES: usize = 2_000;
@@ -90,6 +93,8 @@ pub enum PlanLine {
         /// Replicas when dealt.
         replicas: u64,
     },
+    /// `schedulers`: those of a fresh cluster run.
+    Schedulers,
     /// `config KEY VALUE`: the file's value; `berth.*` can be set nowhere else.
     Config(String, String),
 }
@@ -121,6 +126,14 @@ pub enum Action {
     Unlabel(String),
     /// `tag N KEY=VALUE…`: labels of a store.
     Tag(StoreId, Vec<(String, String)>),
+    /// `scheduler add KIND [STORE,STORE…]`
+    AddScheduler(Kind, Vec<StoreId>),
+    /// `scheduler remove KIND [STORE]`
+    RemoveScheduler(Kind, Option<StoreId>),
+    /// `scheduler pause KIND|all for TIME`, `scheduler resume KIND|all`: zero
+    PauseScheduler(String, Duration),
+    /// `checker pause NAME for TIME`, `checker resume NAME`: zero
+    PauseChecker(CheckerName, Duration),
     /// `admin WHAT REGION …`
     Admin(AdminWords),
     /// `drop operator REGION`

@@ -2,7 +2,11 @@
 //!
 //! Owns: the predicates and how each is worked out. Must not know: when it is asked.
 
+mod told;
+
 use std::fmt;
+
+pub use told::Told;
 
 use super::{script::Words, world::World};
 use crate::{
@@ -82,6 +86,8 @@ pub enum Test {
     Quiet,
     /// `config KEY = VALUE`
     Config(String, String),
+    /// What people are told.
+    Told(Told),
     /// `not …`
     Not(Box<Test>),
 }
@@ -138,6 +144,7 @@ impl Test {
                 }
                 Test::Config(key, words.next().to_owned())
             }
+            "drain" => Test::Told(Told::read_drain(words)?),
             "not" => Test::Not(Box::new(Self::read(words)?)),
             _ => return Err(format!("`{word}` is nothing to expect")),
         })
@@ -145,6 +152,9 @@ impl Test {
 
     fn read_region(words: &mut Words<'_>) -> Result<Test, String> {
         let id = words.region()?;
+        if let Some(told) = Told::read_region(id, words)? {
+            return Ok(Test::Told(told));
+        }
         Ok(match words.next() {
             "on" => {
                 let word = words.next();
@@ -229,6 +239,7 @@ impl Test {
                 let found = super::show::config_value(world, key);
                 (found == *value, found)
             }
+            Test::Told(told) => told.ask(world),
             Test::Not(test) => {
                 let (holds, found) = test.ask(world);
                 (!holds, found)

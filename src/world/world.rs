@@ -134,7 +134,11 @@ impl World {
         if plan.stores.len() as u64 > MAX_STORES || regions > MAX_REGIONS {
             return Err(CallError::Text(format!("at most {MAX_STORES} stores and {MAX_REGIONS} regions")));
         }
-        let control = Control::new(config, bug, now)?;
+        let mut config = config.clone();
+        if !plan.schedulers {
+            config.schedule.schedulers_v2.iter_mut().for_each(|entry| entry.disable = true);
+        }
+        let control = Control::new(&config, bug, now)?;
         let fleet = new_fleet(plan, now)?;
         let mut world = Self {
             control,

@@ -6,7 +6,7 @@ use crate::{
     config::SchedulerConfig,
     meta::{Command, NamedRow},
     model::StoreId,
-    scheduler::balance::{Config, Kind, MAX_SCHEDULERS, Spec, default_kinds, name_of},
+    scheduler::balance::{Config, Kind, Spec, name_of, put_into, take_from},
 };
 
 /// PD's text for a scheduler that runs already.
@@ -45,18 +45,7 @@ impl App {
         let fresh = Spec::read(&entry, |_| None).map_err(|e| ApiError::Invalid(e.to_string()))?;
         let Some(fresh) = fresh else { return Err(ApiError::unexpected("a new scheduler")) };
         let row = row(name, &own.unwrap_or(fresh.config));
-        self.change_schedulers(
-            |list| {
-                match list.iter_mut().find(|old| old.kind == entry.kind && old.disable) {
-                    Some(old) => *old = entry,
-                    None => list.push(entry),
-                }
-                list.len() <= MAX_SCHEDULERS
-            },
-            vec![row],
-            vec![],
-        )
-        .await
+        self.change_schedulers(|list| put_into(list, entry), vec![row], vec![]).await
     }
 
     /// Removes a scheduler. One of those that a fresh cluster has stays in the list, switched off.
@@ -66,16 +55,8 @@ impl App {
             lines::scheduler_not_removed(&self.log, name, &error);
             return Err(error);
         }
-        let is_it = |entry: &SchedulerConfig| {
-            let args = entry.args.as_deref().unwrap_or_default();
-            Kind::of_short_name(&entry.kind).is_some_and(|kind| name_of(kind, args) == name)
-        };
-        let defaults = default_kinds();
         let take_out = |list: &mut Vec<SchedulerConfig>| {
-            list.retain(|entry| !is_it(entry) || defaults.contains(&entry.kind));
-            for entry in list.iter_mut().filter(|entry| is_it(entry)) {
-                entry.disable = true;
-            }
+            take_from(list, name);
             true
         };
         self.change_schedulers(take_out, vec![], vec![name.to_owned()]).await?;

@@ -31,7 +31,7 @@ pub use kind::Kind;
 pub use round::Why;
 pub use runner::{Diagnosis, LeaderPauses, PauseError, Paused, Schedulers};
 pub use scatter::{ScatterError, Scatterer};
-pub use spec::{MAX_SCHEDULERS, Spec, default_kinds, name_of, specs};
+pub use spec::{MAX_SCHEDULERS, Spec, default_kinds, name_of, put_into, specs, take_from};
 
 use self::{
     dice::Dice,

@@ -59,6 +59,29 @@ pub fn specs(
     (specs, wrong)
 }
 
+/// Puts a scheduler into the list, in the place of one of its kind that was switched off. False when there are too many.
+#[must_use]
+pub fn put_into(list: &mut Vec<SchedulerConfig>, entry: SchedulerConfig) -> bool {
+    match list.iter_mut().find(|old| old.kind == entry.kind && old.disable) {
+        Some(old) => *old = entry,
+        None => list.push(entry),
+    }
+    list.len() <= MAX_SCHEDULERS
+}
+
+/// Takes the scheduler of this name out of the list. One of those that a fresh cluster has stays in it, switched off.
+pub fn take_from(list: &mut Vec<SchedulerConfig>, name: &str) {
+    let is_it = |entry: &SchedulerConfig| {
+        let args = entry.args.as_deref().unwrap_or_default();
+        Kind::of_short_name(&entry.kind).is_some_and(|kind| name_of(kind, args) == name)
+    };
+    let defaults = default_kinds();
+    list.retain(|entry| !is_it(entry) || defaults.contains(&entry.kind));
+    for entry in list.iter_mut().filter(|entry| is_it(entry)) {
+        entry.disable = true;
+    }
+}
+
 /// The schedulers of a fresh cluster: removed ones stay in the list, switched off.
 pub fn default_kinds() -> Vec<String> {
     crate::config::ScheduleConfig::default().schedulers_v2.into_iter().map(|entry| entry.kind).collect()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Cluster;
+use super::{Cluster, tap::Input};
 use crate::{
     model::{KeyRange, Now, RegionId},
     scheduler::{checker::pause::CheckerName, placement, view::Settings},
@@ -11,6 +11,7 @@ use crate::{
 impl Cluster {
     /// Pauses a checker for this long, or lets it run again (zero).
     pub fn pause_checker(&self, checker: CheckerName, length: Duration, now: Now) {
+        let _turn = self.taps.input(Some(now), Input::PauseChecker(checker, length));
         self.deciding.lock().patrol.pause(checker, length, now);
     }
 
@@ -21,6 +22,7 @@ impl Cluster {
 
     /// Has up to `limit` regions of each range looked at in the next tick.
     pub fn accelerate(&self, ranges: &[KeyRange], limit: usize) {
+        let _turn = self.taps.input(None, Input::Accelerate(ranges, limit));
         for range in ranges {
             let regions: Vec<RegionId> = self.regions.scan(range, limit).iter().map(|region| region.id()).collect();
             self.deciding.lock().patrol.suspect_regions(regions);
@@ -30,6 +32,7 @@ impl Cluster {
     /// Has all regions of these ranges looked at within the next ticks: what holds there was changed.
     pub fn suspect_ranges(&self, ranges: Vec<KeyRange>) {
         if !ranges.is_empty() {
+            let _turn = self.taps.input(None, Input::Suspect(&ranges));
             self.deciding.lock().patrol.suspect_ranges(ranges);
         }
     }
@@ -37,6 +40,7 @@ impl Cluster {
     /// Regions come out of a split: they are not merged for `split-merge-interval`.
     pub fn regions_split(&self, regions: Vec<RegionId>, now: Now) {
         if !regions.is_empty() {
+            let _turn = self.taps.input(Some(now), Input::Split(&regions));
             self.deciding.lock().patrol.regions_split(regions, now);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Cluster;
+use super::{Cluster, tap::Input};
 use crate::{
     model::{Key, Now, Region, RegionId, names::desc},
     scheduler::{
@@ -35,6 +35,7 @@ impl Scattered {
 impl Cluster {
     /// Spreads these regions over the stores, each as one of `group`.
     pub fn scatter(&self, ids: &[RegionId], group: &str, skip_store_limit: bool, now: Now) -> (Scattered, Vec<Effect>) {
+        let _turn = self.taps.input(Some(now), Input::Scatter(ids, group, skip_store_limit));
         self.decide(now, |view, d, out| {
             let mut result = Scattered::default();
             for id in ids {
@@ -59,6 +60,7 @@ impl Cluster {
 
     /// Has regions split at `keys`. Gives the keys at which a region begins already or will.
     pub fn split_at(&self, keys: &[Key], now: Now) -> (Vec<Key>, Vec<Effect>) {
+        let _turn = self.taps.input(Some(now), Input::SplitAt(keys));
         self.decide(now, |view, d, out| {
             let mut by_region: BTreeMap<RegionId, Vec<Key>> = BTreeMap::new();
             let mut taken = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
-use super::Cluster;
+use super::{Cluster, tap::Input};
 use crate::{
     model::{Mono, Now, StoreId},
     scheduler::{
@@ -14,6 +14,7 @@ use crate::{
 impl Cluster {
     /// Makes these the schedulers that run. Those that ran before keep their pauses.
     pub fn set_schedulers(&self, specs: Vec<Spec>, now: Now) {
+        let _turn = self.taps.input(Some(now), Input::Schedulers);
         self.decide(now, |_, d, _| d.schedulers.set(specs, now));
         self.pause_leaders(now);
         self.scheduler_due.store(0, Ordering::Release);
@@ -24,6 +25,7 @@ impl Cluster {
         if now.mono.0 < self.scheduler_due.load(Ordering::Acquire) || !self.is_prepared() {
             return Vec::new();
         }
+        let _turn = self.taps.input(Some(now), Input::TickSchedulers);
         let (changed, out) = self.decide(now, |view, d, out| {
             let before = d.schedulers.leader_pauses();
             d.schedulers.tick(view, &mut d.controller, out);
@@ -75,6 +77,7 @@ impl Cluster {
     /// # Errors
     /// When there is none of this name.
     pub fn pause_scheduler(&self, name: &str, span: Duration, now: Now) -> Result<(), PauseError> {
+        let _turn = self.taps.input(Some(now), Input::PauseScheduler(name, span));
         self.deciding.lock().schedulers.pause(name, span, now)?;
         self.scheduler_due.store(0, Ordering::Release);
         Ok(())

@@ -3,14 +3,18 @@
 //! Owns: what an input is, and that inputs are told in the order in which they are decided while somebody listens. Must not know:
 //! who listens, how inputs are written down. Without a listener an input costs one atomic read.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 
 use crate::{
-    model::{Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats},
+    model::{Key, KeyRange, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats},
     scheduler::{
         admin::Request,
+        checker::pause::CheckerName,
         effect::{Effect, Event},
         operator::Operator,
     },
@@ -43,6 +47,24 @@ pub enum Input<'a> {
     CancelAll,
     /// A tick.
     Tick,
+    /// Other schedulers run: who wants to know which asks where they are agreed.
+    Schedulers,
+    /// The schedulers that are due look at the world.
+    TickSchedulers,
+    /// A person pauses a scheduler.
+    PauseScheduler(&'a str, Duration),
+    /// A person pauses a checker.
+    PauseChecker(CheckerName, Duration),
+    /// So many regions of each range are to be looked at next.
+    Accelerate(&'a [KeyRange], usize),
+    /// All regions of these ranges are to be looked at.
+    Suspect(&'a [KeyRange]),
+    /// Regions come out of a split.
+    Split(&'a [RegionId]),
+    /// Regions are scattered: as ones of a group, and whether past the store limits.
+    Scatter(&'a [RegionId], &'a str, bool),
+    /// Regions are to be split at these keys.
+    SplitAt(&'a [Key]),
 }
 
 /// Listens. Told of each input before it is decided, and of each operator that starts before the next input.

@@ -303,7 +303,7 @@ impl Group {
             Reason::PendingPeer(_) => "a peer that must not be disturbed lags behind".to_owned(),
             Reason::Denied { rule } => format!("region label rule {rule:?} says schedule=deny"),
             Reason::SwitchedOff(key) => format!("{key} is false"),
-            Reason::CheckerPaused(name) => format!("{name} is paused"),
+            Reason::CheckerPaused(name) => format!("the {name} checker is paused"),
             Reason::NoId => "no id is at hand for a new peer".to_owned(),
             Reason::Build(text) => format!("no operator can be built: {text}"),
             Reason::NoRule => "no placement rule covers them".to_owned(),

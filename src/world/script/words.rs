@@ -7,6 +7,7 @@ use std::{str::FromStr, time::Duration};
 use super::{Action, AdminWords, LabelWords, Lost, MAX_WAIT, PlanLine, RuleWords, Span, What};
 use crate::{
     model::{RegionId, StoreId},
+    scheduler::{balance::Kind, checker::pause::CheckerName},
     sim::{Snapshots, parse_duration},
     world::test::Test,
 };
@@ -74,6 +75,11 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// All words that are left, as one text.
+    pub(in crate::world) fn rest(&mut self) -> String {
+        std::mem::take(&mut self.words).join(" ")
+    }
+
     fn percent(&mut self) -> Result<f64, String> {
         let value: f64 = self.number("a share in per cent")?;
         if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("a share lies between 0 and 100".into()) }
@@ -110,7 +116,7 @@ impl<'a> Words<'a> {
 
     pub(super) fn line(&mut self) -> Result<What, String> {
         match self.peek() {
-            "seed" | "stores" | "store" | "regions" | "config" => Ok(What::Plan(self.plan()?)),
+            "seed" | "stores" | "store" | "regions" | "config" | "schedulers" => Ok(What::Plan(self.plan()?)),
             "try" => {
                 self.next();
                 Ok(What::Try(self.action()?))
@@ -156,6 +162,7 @@ impl<'a> Words<'a> {
                 Ok(PlanLine::Stores(count, labels))
             }
             "store" => Ok(PlanLine::Store(self.store()?, self.pairs()?)),
+            "schedulers" => Ok(PlanLine::Schedulers),
             "config" => Ok(PlanLine::Config(self.text("a key")?, self.text("a value")?)),
             _ => {
                 let count = self.number("a number of regions")?;
@@ -201,6 +208,13 @@ impl<'a> Words<'a> {
             "label" => Action::Label(self.label()?),
             "unlabel" => Action::Unlabel(self.text("an id")?),
             "tag" => Action::Tag(self.store()?, self.pairs()?),
+            "scheduler" => self.scheduler()?,
+            "checker" => {
+                let pauses = self.pauses()?;
+                let word = self.next();
+                let checker = CheckerName::named(word).ok_or_else(|| format!("`{word}` is no checker"))?;
+                Action::PauseChecker(checker, self.pause_time(pauses)?)
+            }
             "admin" => Action::Admin(self.admin()?),
             "drop" if self.take("operators") => Action::DropOperators,
             "drop" if self.take("operator") => Action::DropOperator(self.region()?),
@@ -253,6 +267,42 @@ impl<'a> Words<'a> {
             "slow" => Ok(Snapshots::Slow(self.number("a factor")?)),
             other => Err(format!("`{other}` is none of normal, slow, failing")),
         }
+    }
+
+    /// `pause` or `resume`
+    fn pauses(&mut self) -> Result<bool, String> {
+        match self.next() {
+            "pause" => Ok(true),
+            "resume" => Ok(false),
+            other => Err(format!("`{other}` is neither pause nor resume")),
+        }
+    }
+
+    fn pause_time(&mut self, pauses: bool) -> Result<Duration, String> {
+        match pauses {
+            false => Ok(Duration::ZERO),
+            true if self.take("for") => self.time(),
+            true => Err("`pause NAME for TIME`".into()),
+        }
+    }
+
+    fn kind(&mut self) -> Result<Kind, String> {
+        let word = self.next();
+        Kind::of_short_name(word).ok_or_else(|| format!("`{word}` is no scheduler"))
+    }
+
+    fn scheduler(&mut self) -> Result<Action, String> {
+        if self.take("add") {
+            let kind = self.kind()?;
+            return Ok(Action::AddScheduler(kind, if self.words.is_empty() { vec![] } else { self.stores()? }));
+        }
+        if self.take("remove") {
+            let kind = self.kind()?;
+            return Ok(Action::RemoveScheduler(kind, if self.words.is_empty() { None } else { Some(self.store()?) }));
+        }
+        let pauses = self.pauses()?;
+        let name = if self.take("all") { "all".to_owned() } else { self.kind()?.name().to_owned() };
+        Ok(Action::PauseScheduler(name, self.pause_time(pauses)?))
     }
 
     fn rule_name(&mut self) -> Result<(String, String), String> {
