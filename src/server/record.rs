@@ -20,7 +20,9 @@ use crate::{
     api::convert,
     config::{BerthConfig, Dynamic, section::Section as _},
     meta::{State, machine::Row},
-    model::{Key, KeyRange, Mono, Now, PeerTraffic, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats, Wall},
+    model::{
+        Key, KeyRange, Mono, Now, PeerTraffic, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats, Wall,
+    },
     proto::pdpb,
     scheduler::{
         admin::Request,
