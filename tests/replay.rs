@@ -71,6 +71,11 @@ async fn record(folder: &Path, recording: &Path) {
         (leaders == 0).then_some(())
     })
     .await;
+    eventually("a shuffled region", PATIENCE, || async {
+        let past = cluster.operators_history(None, None, 1000);
+        past.iter().any(|one| one.op.desc.contains("shuffle-region")).then_some(())
+    })
+    .await;
     http.post("/pd/api/v1/schedulers/shuffle-region-scheduler", &json!({ "delay": 3600 })).await.unwrap();
     http.post("/pd/api/v1/checker/rule", &json!({ "delay": 1 })).await.unwrap();
     http.post("/pd/api/v1/regions/accelerate-schedule", &json!({ "start_key": "", "end_key": "" })).await.unwrap();

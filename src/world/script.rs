@@ -316,6 +316,25 @@ mod tests {
     }
 
     #[test]
+    fn schedulers_and_checkers_are_read() {
+        let stores = vec![StoreId(2), StoreId(3)];
+        let minute = Duration::from_secs(60);
+        for (line, wanted) in [
+            ("scheduler add evict-leader 2,3", Action::AddScheduler(Kind::EvictLeader, stores)),
+            ("scheduler add shuffle-leader", Action::AddScheduler(Kind::ShuffleLeader, vec![])),
+            ("scheduler remove evict-leader 2", Action::RemoveScheduler(Kind::EvictLeader, Some(StoreId(2)))),
+            ("scheduler pause all for 1m", Action::PauseScheduler("all".into(), minute)),
+            (
+                "scheduler resume balance-region",
+                Action::PauseScheduler("balance-region-scheduler".into(), Duration::ZERO),
+            ),
+            ("checker pause joint-state for 1m", Action::PauseChecker(CheckerName::JointState, minute)),
+        ] {
+            assert_eq!(one(line).unwrap(), What::Do(wanted), "{line}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_named() {
         for (line, why) in [
             ("fly 3", "`fly` is no command"),
@@ -326,6 +345,10 @@ mod tests {
             ("lose commands 101", "a share lies between 0 and 100"),
             ("run 100h", "`100h` is longer than 48 h"),
             ("label x", "KEY=VALUE is missing"),
+            ("scheduler add fly", "`fly` is no scheduler"),
+            ("checker pause rule", "`pause NAME for TIME`"),
+            ("checker pause luck for 1m", "`luck` is no checker"),
+            ("expect drain 1 flies", "`flies` is nothing of a drain"),
             ("rule a voter 3", "`a` is not GROUP/ID"),
         ] {
             assert_eq!(one(line).unwrap_err(), why, "{line}");
