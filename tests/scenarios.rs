@@ -14,7 +14,7 @@ use berth::world::{
 };
 
 /// Fewer files would mean that some were lost.
-const MIN_FILES: usize = 60;
+const MIN_FILES: usize = 95;
 /// Seeds of each run; more are run by `berth sim seeds --count 10000`.
 const SEEDS: u64 = 300;
 
@@ -65,6 +65,11 @@ fn the_first_seeds_break_nothing() {
     // A run in which nothing happens proves nothing.
     let t = &sum.tally;
     assert!(t.operators > 2_000 && t.faults > 300 && t.burials > 100 && t.lost > 300, "{sum}");
+    for (desc, least) in [("merge-region", 100), ("balance-region-scheduler", 100), ("evict-leader-scheduler", 5)] {
+        let ended = t.ended_as(desc, Some("success"));
+        println!("{ended} operators {desc} ended well");
+        assert!(ended >= least, "{ended} operators {desc}");
+    }
     for (name, count) in &sum.checks {
         assert!(*count > 20, "{name} had {count} things to look at");
     }
