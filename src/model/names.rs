@@ -26,6 +26,8 @@ pub mod desc {
     /// The leading peer of a region that is read much moves.
     pub const MOVE_HOT_READ_LEADER: &str = "move-hot-read-leader";
     /// The leading peer of a region that is written much moves.
+    pub const MOVE_HOT_READ_PEER: &str = "move-hot-read-peer";
+    /// See PD.
     pub const MOVE_HOT_WRITE_LEADER: &str = "move-hot-write-leader";
     /// A peer of a region that is written much moves.
     pub const MOVE_HOT_WRITE_PEER: &str = "move-hot-write-peer";

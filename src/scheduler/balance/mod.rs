@@ -44,7 +44,7 @@ fn run(input: &Input<'_>, spec: &Spec, memory: &mut Memory, dice: &mut Dice) -> 
     match &spec.config {
         Config::BalanceLeader(config) => leader::balance(input, config, dice),
         Config::BalanceRegion(config) => region::balance(input, config, dice),
-        Config::HotRegion(config) => hot::balance(input, config, dice),
+        Config::HotRegion(config) => hot::balance(input, config, &mut memory.hot, dice),
         Config::EvictLeader(config) => evict::leaders(input, &config.stores, config.batch, dice),
         Config::GrantLeader(config) => grant::leaders(input, config, dice),
         Config::Label(config) => label::reject_leaders(input, config, dice),

@@ -9,6 +9,7 @@ use super::{
     config::{Ranges, SlowStore, StoppingStore},
     dice::Dice,
     evict,
+    hot::Pending,
     round::{Input, Round},
 };
 use crate::{
@@ -29,6 +30,8 @@ pub(super) struct Memory {
     pub(super) evicting: BTreeSet<StoreId>,
     /// Since when the slow store has been well.
     well_since: Option<Mono>,
+    /// Hot moves that still count.
+    pub(super) hot: Pending,
     /// Whose turn it is, for schedulers that do two things by turns.
     pub(super) turn: bool,
 }

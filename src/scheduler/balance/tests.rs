@@ -1,16 +1,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Dice, Kind, Memory, PauseError, ScatterError, Scatterer, Schedulers, Spec, Updated, Why, round::Input, run, specs,
+    Dice, Kind, Memory, PauseError, ScatterError, Scatterer, Schedulers, Spec, Updated, Why,
+    hot::tests::{tell_regions, tell_stores},
+    round::Input,
+    run, specs,
 };
 use crate::{
     config::SchedulerConfig,
     model::{
-        LabelConstraint, LabelOp, Now, PeerTraffic, Region, RegionLabel, RegionLabelRule, Rule, RuleRole, StoreId,
-        StoreLabel, StoreState, StoreStats,
+        LabelConstraint, LabelOp, Now, RegionLabel, RegionLabelRule, Rule, RuleRole, StoreId, StoreLabel, StoreState,
+        StoreStats,
     },
     scheduler::{
         filter::Refusal,
@@ -34,64 +37,18 @@ fn spec(kind: Kind, args: &[&str], change: Value) -> Spec {
     spec
 }
 
-fn plain(kind: Kind) -> Spec {
+pub(super) fn plain(kind: Kind) -> Spec {
     spec(kind, &[], json!({}))
 }
 
-/// Reports of all regions and stores with the flow that the regions have now: leaders serve all reads.
-fn tell(world: &World, mut region: impl FnMut(&Region), mut store: impl FnMut(StoreId, &StoreStats)) {
-    let mut stores: BTreeMap<StoreId, StoreStats> = BTreeMap::new();
-    for known in world.regions.iter_from(&[], usize::MAX) {
-        let mut report = (*known).clone();
-        report.flow.interval = (1000, 1060);
-        region(&report);
-        let flow = known.flow;
-        for peer in known.peers() {
-            let stats = stores.entry(peer.store).or_insert_with(|| {
-                let told = world.stores.get(peer.store).map(|store| StoreStats::clone(&store.stats));
-                let (bytes_read, bytes_written, keys_read, keys_written, read_query) = (0, 0, 0, 0, 0);
-                StoreStats {
-                    interval: (1000, 1060),
-                    bytes_read,
-                    bytes_written,
-                    keys_read,
-                    keys_written,
-                    read_query,
-                    write_query: 0,
-                    read_cpu: 0,
-                    ..told.unwrap_or_default()
-                }
-            });
-            stats.bytes_written += flow.bytes_written;
-            stats.keys_written += flow.keys_written;
-        }
-        let Some(stats) = known.leader_store().and_then(|leader| stores.get_mut(&leader)) else { continue };
-        stats.bytes_read += flow.bytes_read;
-        stats.keys_read += flow.keys_read;
-        stats.read_query += flow.read_query;
-        stats.write_query += flow.write_query;
-        let (bytes_read, keys_read, read_query) = (flow.bytes_read, flow.keys_read, flow.read_query);
-        stats.peers.push(PeerTraffic { region: known.id(), bytes_read, keys_read, read_query, cpu: flow.cpu_usage });
-        stats.read_cpu += flow.cpu_usage;
-    }
-    for (id, stats) in &stores {
-        store(*id, stats);
-        world.stores.heartbeat(*id, stats.clone(), world.now);
-    }
-}
-
 /// What one scheduler proposes, and what stood against each store.
-fn once(world: &mut World, spec: &Spec, seed: u64) -> (Vec<Operator>, BTreeMap<StoreId, Why>) {
+pub(super) fn once(world: &mut World, spec: &Spec, seed: u64) -> (Vec<Operator>, BTreeMap<StoreId, Why>) {
     let mut found = None;
-    let hot = RefCell::new(HotPeers::default());
+    let mut hot = HotPeers::default();
     for _ in 0..3 {
-        tell(
-            world,
-            |region| hot.borrow_mut().on_region(region, world.now),
-            |store, stats| hot.borrow_mut().on_store(store, stats, &world.regions, world.now),
-        );
+        tell_regions(world, |region| hot.on_region(region, world.now));
+        tell_stores(world, |store, stats| hot.on_store(store, stats, &world.regions, world.now));
     }
-    let hot = hot.into_inner();
     world.with_view(|view, controller, _, _| {
         let input = Input { view, budget: &*controller, hot: &hot, name: &spec.name };
         found = Some(run(&input, spec, &mut Memory::default(), &mut Dice::new(seed)));
@@ -108,7 +65,7 @@ fn led_by_one(regions: u64) -> World {
 }
 
 /// Four stores; store 4 is empty.
-fn one_empty(regions: u64) -> World {
+pub(super) fn one_empty(regions: u64) -> World {
     let mut world = World::new(4);
     unlimited(&mut world, 4);
     world.fill(regions, |at| match at % 3 {
@@ -119,7 +76,7 @@ fn one_empty(regions: u64) -> World {
     world
 }
 
-fn unlimited(world: &mut World, stores: u64) {
+pub(super) fn unlimited(world: &mut World, stores: u64) {
     for store in 1..=stores {
         world.set_limits(store, 1e9, 1e9);
     }
@@ -395,7 +352,7 @@ fn looks_come_less_often_while_nothing_is_found() {
 }
 
 /// Lets schedulers and nodes work for `span`; operators that came, by description.
-fn run_for(world: &mut World, schedulers: &mut Schedulers, span: Duration) -> BTreeMap<String, usize> {
+pub(super) fn run_for(world: &mut World, schedulers: &mut Schedulers, span: Duration) -> BTreeMap<String, usize> {
     let before = world.added.len();
     let end = world.now.plus(span).mono;
     while world.now.mono < end {
@@ -650,78 +607,4 @@ fn scattering_breaks_no_rule() {
             }
         }
     }
-}
-
-/// Gives a region traffic: bytes a second.
-fn heat(world: &mut World, at: u64, read: u64, written: u64) {
-    let flow = crate::model::Flow {
-        bytes_read: read * 60,
-        bytes_written: written * 60,
-        keys_written: written,
-        ..crate::model::Flow::default()
-    };
-    let region = crate::model::Region { flow, ..(*world.get(at * 10)).clone() };
-    world.report(region);
-}
-
-#[test]
-fn hot_leaders_and_peers_move_to_where_less_is_done() {
-    let mut world = one_empty(30);
-    for at in [3, 6, 9] {
-        heat(&mut world, at, 1 << 20, 0);
-    }
-    let (ops, _) = once(&mut world, &plain(Kind::HotRegion), 1);
-    let [op] = &ops[..] else { panic!("one operator") };
-    assert_eq!(op.desc, "transfer-hot-read-leader");
-    assert_eq!((op.kind, op.priority), (OperatorKind::HOT_REGION | OperatorKind::LEADER, Priority::High));
-    assert!(op.brief.starts_with("transfer leader: store 1 to "), "{}", op.brief);
-    let leaders = once(&mut world, &plain(Kind::BalanceLeader), 1).0;
-    assert!(leaders.iter().all(|op| ![30, 60, 90].contains(&op.region.0)), "others leave hot regions alone");
-    // One hot region alone on its store can only change places.
-    let mut world = one_empty(30);
-    heat(&mut world, 3, 1 << 20, 0);
-    assert!(once(&mut world, &plain(Kind::HotRegion), 1).0.is_empty());
-    // Writes are borne by all peers: store 4 takes some.
-    let mut world = one_empty(30);
-    for at in 1..=6 {
-        heat(&mut world, at, 0, 1 << 20);
-    }
-    let (ops, _) = once(&mut world, &plain(Kind::HotRegion), 2);
-    assert!(ops[0].desc.starts_with("move-hot-write-") && ops[0].brief.ends_with("to [4]"), "{}", ops[0].text());
-    assert!(ops[0].kind.has(OperatorKind::HOT_REGION | OperatorKind::REGION));
-}
-
-#[test]
-fn hot_traffic_becomes_even_and_then_rests() {
-    let mut world = World::new(5);
-    unlimited(&mut world, 5);
-    world.fill(60, |at| vec![at % 2 + 1, at % 3 + 3, (at + 1) % 3 + 3]);
-    let mut schedulers = Schedulers::new(11);
-    schedulers.set(vec![plain(Kind::HotRegion)], world.now);
-    let rate = |at: u64| (at % 7 + 1) << 20;
-    let report = |world: &mut World, schedulers: &mut Schedulers| {
-        for at in 1..=30 {
-            heat(world, at, rate(at), rate(31 - at));
-        }
-        let schedulers = RefCell::new(schedulers);
-        tell(
-            world,
-            |region| schedulers.borrow_mut().on_heartbeat(region, world.now),
-            |store, stats| schedulers.borrow_mut().on_store_heartbeat(store, stats, &world.regions, world.now),
-        );
-    };
-    let mut quiet_since = 0;
-    for minute in 0..60 {
-        report(&mut world, &mut schedulers);
-        if !run_for(&mut world, &mut schedulers, Duration::from_secs(60)).is_empty() {
-            quiet_since = minute + 1;
-        }
-    }
-    assert!((1..30).contains(&quiet_since), "{quiet_since}");
-    let load = |store: u64| {
-        (1..=30).filter(|at| world.get(at * 10).leader_store() == Some(StoreId(store))).map(rate).sum::<u64>()
-    };
-    let loads: Vec<u64> = (1..=5).map(load).collect();
-    let (least, most) = (loads.iter().min().unwrap(), loads.iter().max().unwrap());
-    assert!(*most < least * 2, "reads {loads:?}");
 }
