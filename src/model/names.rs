@@ -26,6 +26,12 @@ pub mod desc {
     /// The leading peer of a region that is read much moves.
     pub const MOVE_HOT_READ_LEADER: &str = "move-hot-read-leader";
     /// The leading peer of a region that is written much moves.
+    pub const RANDOM_MOVE_HOT_LEADER: &str = "random-move-hot-leader";
+    /// See PD.
+    pub const GRANT_HOT_LEADER: &str = "grant-hot-region-scheduler-leader";
+    /// See PD.
+    pub const GRANT_HOT_MOVE: &str = "grant-hot-region-scheduler-move";
+    /// See PD.
     pub const MOVE_HOT_READ_PEER: &str = "move-hot-read-peer";
     /// See PD.
     pub const MOVE_HOT_WRITE_LEADER: &str = "move-hot-write-leader";

@@ -203,6 +203,11 @@ pub enum Event {
         /// The limit.
         limit: ScheduleLimit,
     },
+    /// A scheduler left regions alone because a label holds them, for metrics.
+    SchedulerDenied {
+        /// How many.
+        regions: u64,
+    },
     /// A patrol round over all regions ended.
     PatrolRound {
         /// How long it took.

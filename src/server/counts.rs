@@ -3,6 +3,7 @@
 //! Owns: which figure stands under which of PD's names. Must not know: how figures come to be.
 
 mod checks;
+mod hot;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,9 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
                 _ => "leader",
             };
             metrics.operators.limit.with_label_values(&[*name, limit]).inc();
+        }
+        Event::SchedulerDenied { regions } => {
+            metrics.operators.label_denied.with_label_values(&["schedulers", "deny"]).inc_by(*regions);
         }
         Event::PatrolRound { took, regions } => {
             metrics.patrol.round_seconds.set(took.as_secs_f64());
@@ -168,6 +172,7 @@ pub(super) fn refresh(app: &App) {
     progress_figures(app);
     drains::refresh(app);
     schedulers(app);
+    hot::refresh(app);
     server(app);
     config(app);
     rules(app);

@@ -85,6 +85,7 @@ impl Effects {
             Event::Blocked { .. }
             | Event::SchedulerCounted { .. }
             | Event::SchedulerLimited { .. }
+            | Event::SchedulerDenied { .. }
             | Event::PatrolRound { .. } => {}
         }
     }

@@ -80,8 +80,11 @@ pub(super) async fn add(request: &Request) -> Answer {
     let name = if name == "scatter-range" { Kind::ScatterRange.name() } else { name };
     let app = &request.app;
     let hot = Kind::HotRegion.name();
-    if name == "grant-hot-region-scheduler" && app.cluster.scheduler_config(hot).is_some() {
-        return Err(Problem::bad(format!("{hot} is running, please remove it first")));
+    let grant_hot = Kind::GrantHotRegion.name();
+    for (wanted, other) in [(grant_hot, hot), (hot, grant_hot)] {
+        if name == wanted && app.cluster.scheduler_config(other).is_some() {
+            return Err(Problem::bad(format!("{other} is running, please remove it first")));
+        }
     }
     let kind = Kind::of_name(name).ok_or_else(|| refused_kind(name))?;
     let _one_at_a_time = request.config_writes.lock().await;
@@ -97,6 +100,12 @@ pub(super) async fn add(request: &Request) -> Answer {
         Kind::ScatterRange => {
             vec![option(&input, "start_key")?, option(&input, "end_key")?, option(&input, "range_name")?]
         }
+        Kind::ShuffleHotRegion => vec![input.get("limit").and_then(number).unwrap_or(1).to_string()],
+        Kind::GrantHotRegion => {
+            let text = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
+            let leader = text("store-leader-id").ok_or_else(|| Problem::bad("missing leader id"))?;
+            vec![leader, text("store-id").ok_or_else(|| Problem::bad("missing store id"))?]
+        }
         _ => vec![],
     };
     app.add_scheduler(kind, &args, None).await.map_err(|e| Problem::bad(e.to_string()))?;
@@ -105,13 +114,11 @@ pub(super) async fn add(request: &Request) -> Answer {
 
 /// Kinds that PD has and Berth has not are told apart from words that mean nothing.
 fn refused_kind(name: &str) -> Problem {
-    const OTHERS: [&str; 7] = [
+    const OTHERS: [&str; 5] = [
         "balance-range-scheduler",
         "balance-witness-scheduler",
         "evict-slow-trend-scheduler",
-        "grant-hot-region-scheduler",
         "random-merge-scheduler",
-        "shuffle-hot-region-scheduler",
         "transfer-witness-leader-scheduler",
     ];
     if OTHERS.contains(&name) {

@@ -29,11 +29,15 @@ pub enum Kind {
     EvictSlowStore,
     /// Takes leaders off stores that are being shut down.
     EvictStoppingStore,
+    /// Moves hot leaders about, for tests.
+    ShuffleHotRegion,
+    /// Gathers hot leaders on one store and hot peers on some.
+    GrantHotRegion,
 }
 
 impl Kind {
     /// Every kind with its name in `schedulers-v2` and its name in the scheduler API.
-    const NAMES: [(Kind, &'static str, &'static str); 11] = [
+    const NAMES: [(Kind, &'static str, &'static str); 13] = [
         (Kind::BalanceLeader, "balance-leader", "balance-leader-scheduler"),
         (Kind::BalanceRegion, "balance-region", "balance-region-scheduler"),
         (Kind::HotRegion, "hot-region", "balance-hot-region-scheduler"),
@@ -45,6 +49,8 @@ impl Kind {
         (Kind::ScatterRange, "scatter-range", "scatter-range-scheduler"),
         (Kind::EvictSlowStore, "evict-slow-store", "evict-slow-store-scheduler"),
         (Kind::EvictStoppingStore, "evict-stopping-store", "evict-stopping-store-scheduler"),
+        (Kind::ShuffleHotRegion, "shuffle-hot-region", "shuffle-hot-region-scheduler"),
+        (Kind::GrantHotRegion, "grant-hot-region", "grant-hot-region-scheduler"),
     ];
 
     fn row(self) -> (&'static str, &'static str) {
@@ -75,7 +81,11 @@ impl Kind {
     pub fn limit(self) -> ScheduleLimit {
         match self {
             Kind::HotRegion => ScheduleLimit::HotRegion,
-            Kind::BalanceRegion | Kind::ShuffleRegion | Kind::ScatterRange => ScheduleLimit::Region,
+            Kind::BalanceRegion
+            | Kind::ShuffleRegion
+            | Kind::ScatterRange
+            | Kind::ShuffleHotRegion
+            | Kind::GrantHotRegion => ScheduleLimit::Region,
             Kind::BalanceLeader
             | Kind::EvictLeader
             | Kind::GrantLeader
@@ -89,7 +99,9 @@ impl Kind {
     /// The shortest and the longest time between two looks (PD's numbers).
     pub fn intervals(self) -> (Duration, Duration) {
         match self {
-            Kind::HotRegion => (Duration::from_secs(1), Duration::from_secs(20)),
+            Kind::HotRegion | Kind::ShuffleHotRegion | Kind::GrantHotRegion => {
+                (Duration::from_secs(1), Duration::from_secs(20))
+            }
             _ => (Duration::from_millis(10), Duration::from_secs(5)),
         }
     }

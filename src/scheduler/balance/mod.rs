@@ -9,6 +9,7 @@ mod config;
 mod dice;
 mod evict;
 mod grant;
+mod grant_hot;
 mod hot;
 mod kind;
 mod label;
@@ -20,6 +21,7 @@ mod round;
 mod runner;
 mod scatter;
 mod shuffle;
+mod shuffle_hot;
 mod slow;
 mod spec;
 #[cfg(test)]
@@ -52,6 +54,8 @@ fn run(input: &Input<'_>, spec: &Spec, memory: &mut Memory, dice: &mut Dice) -> 
         Config::ShuffleRegion(config) => shuffle::regions(input, config, dice),
         Config::ScatterRange(config) => range::balance(input, config, memory, dice),
         Config::EvictSlowStore(config) => slow::evict_slow(input, config, memory, dice),
+        Config::ShuffleHotRegion(_) => shuffle_hot::leaders(input, dice),
+        Config::GrantHotRegion(config) => grant_hot::peers(input, config, dice),
         Config::EvictStoppingStore(config) => slow::evict_stopping(input, config, memory, dice),
     }
 }

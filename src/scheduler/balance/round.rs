@@ -97,11 +97,14 @@ pub(super) struct Round {
     pub(super) refused: BTreeMap<StoreId, Why>,
     /// PD's names for what happened, for counting.
     pub(super) events: Vec<&'static str>,
+    /// Regions that a label held back.
+    pub(super) denied: u64,
 }
 
 impl Round {
     /// Notes why a store was not used; the first reason stands.
     pub(super) fn refuse(&mut self, store: StoreId, why: Why) {
+        self.denied += u64::from(matches!(why, Why::Region(Reason::Denied { .. })));
         self.refused.entry(store).or_insert(why);
     }
 

@@ -19,6 +19,7 @@ use crate::{
         controller::Controller,
         effect::{Effect, Event},
         operator::Kind as OperatorKind,
+        outcome::ScheduleLimit,
         view::ClusterView,
     },
     store::{RegionIndex, hot::HotPeers},
@@ -204,6 +205,12 @@ impl Schedulers {
         pauses
     }
 
+    /// The stores that a scheduler of this kind found by itself and takes leaders off.
+    pub fn evicting(&self, kind: Kind) -> BTreeSet<StoreId> {
+        let running = self.running.values().filter(|r| r.kind() == kind);
+        running.flat_map(|r| r.memory.evicting.iter().copied()).collect()
+    }
+
     /// The stores of evict-leader: nothing that happens by itself takes them off its list.
     pub fn evict_leader_stores(&self) -> BTreeSet<StoreId> {
         let evict = |r: &Running| match &r.spec.config {
@@ -248,7 +255,16 @@ fn evicted(running: &Running) -> Vec<StoreId> {
 
 /// Whether the limit that a scheduler runs under leaves room. Operators that count under a kind without a limit of its own are
 /// counted here.
-fn has_room(kind: Kind, view: &ClusterView<'_>, controller: &Controller) -> bool {
+fn has_room(config: &Config, view: &ClusterView<'_>, controller: &Controller) -> bool {
+    let kind = config.kind();
+    let leaders = || controller.has_room(view, ScheduleLimit::Leader);
+    match config {
+        Config::ShuffleHotRegion(own) if controller.count(OperatorKind::HOT_REGION) >= own.limit || !leaders() => {
+            return false;
+        }
+        Config::GrantHotRegion(_) if !leaders() => return false,
+        _ => {}
+    }
     let schedule = &view.settings.schedule;
     controller.has_room(view, kind.limit())
         && match kind {
@@ -269,7 +285,9 @@ fn look(
     let (kind, now) = (running.kind(), view.now);
     let tell = |event: &'static str| Effect::Tell(Event::SchedulerCounted { name: kind.name(), event });
     // A store that became slow or well again is noticed although nothing could be moved now.
-    if !has_room(kind, view, controller) && !matches!(kind, Kind::EvictSlowStore | Kind::EvictStoppingStore) {
+    if !has_room(&running.spec.config, view, controller)
+        && !matches!(kind, Kind::EvictSlowStore | Kind::EvictStoppingStore)
+    {
         let limit = BTreeMap::new();
         running.last = Some(Diagnosis { status: "pending", summary: String::new(), at: now.wall, refused: limit });
         out.push(Effect::Tell(Event::SchedulerLimited { name: kind.name(), limit: kind.limit() }));
@@ -280,10 +298,13 @@ fn look(
     let input = Input { view, budget: &*controller, hot, name: &running.spec.name };
     let round = run(&input, &running.spec, &mut running.memory, dice);
     out.extend(round.events.iter().map(|event| tell(event)));
+    if round.denied > 0 {
+        out.push(Effect::Tell(Event::SchedulerDenied { regions: round.denied }));
+    }
     let Round { ops, refused, .. } = round;
     let mut added = false;
     for op in ops {
-        if !has_room(kind, view, controller) {
+        if !has_room(&running.spec.config, view, controller) {
             break;
         }
         added |= controller.add_waiting(view, vec![op], out).is_ok();

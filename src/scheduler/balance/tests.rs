@@ -26,7 +26,7 @@ use crate::{
     store::hot::HotPeers,
 };
 
-fn spec(kind: Kind, args: &[&str], change: Value) -> Spec {
+pub(super) fn spec(kind: Kind, args: &[&str], change: Value) -> Spec {
     let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
     let entry = SchedulerConfig { kind: kind.short_name().into(), args: Some(args), ..SchedulerConfig::default() };
     let mut spec = Spec::read(&entry, |_| None).unwrap().unwrap();

@@ -6,7 +6,7 @@ use super::{Cluster, tap::Input};
 use crate::{
     model::{Mono, Now, StoreId},
     scheduler::{
-        balance::{Config, Diagnosis, PauseError, Paused, Spec},
+        balance::{Config, Diagnosis, Kind, PauseError, Paused, Spec},
         effect::Effect,
     },
 };
@@ -87,6 +87,11 @@ impl Cluster {
     pub fn scheduler_diagnosis(&self, name: &str, now: Now) -> Option<Diagnosis> {
         let halted = self.settings().schedule.halt_scheduling;
         self.deciding.lock().schedulers.diagnosis(name, halted, now)
+    }
+
+    /// The stores that a scheduler of this kind found by itself and takes leaders off.
+    pub fn evicting(&self, kind: Kind) -> BTreeSet<StoreId> {
+        self.deciding.lock().schedulers.evicting(kind)
     }
 
     /// The stores of evict-leader.

@@ -163,6 +163,11 @@ impl HotPeers {
         self.cache(traffic).len()
     }
 
+    /// The same on one store.
+    pub fn count_on(&self, traffic: Traffic, store: StoreId) -> usize {
+        self.cache(traffic).regions_on(store).len()
+    }
+
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.read.len() + self.write.len() == 0

@@ -230,6 +230,14 @@ group! {
         status: GaugeVec = "pd_scheduler_status" ["kind" "type"];
         /// Counter of direction of balance related schedulers.
         direction: IntCounterVec = "pd_scheduler_balance_direction" ["type" "store" "direction"];
+        /// Number and traffic of hot peers by store.
+        hotspot: GaugeVec = "pd_hotspot_status" ["address" "store" "type"];
+        /// What peers must have to be hot, and how many are known, by store.
+        hotcache: GaugeVec = "pd_hotcache_status" ["name" "store" "type"];
+        /// 1 for a store that loses its leaders for being slow.
+        evicted_slow: GaugeVec = "pd_scheduler_evicted_slow_store_status" ["store" "slow_type"];
+        /// 1 for a store that loses its leaders for stopping.
+        evicted_stopping: GaugeVec = "pd_scheduler_evicted_stopping_store_status" ["store"];
     }
 }
 

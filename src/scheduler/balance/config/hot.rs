@@ -1,8 +1,72 @@
-//! The configuration of balance-hot-region.
+//! Configurations of the schedulers for hot regions.
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::hot::{Dim, Rates};
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+use crate::{
+    model::StoreId,
+    store::hot::{Dim, Rates},
+};
+
+/// Stores that one configuration may name.
+const MAX_STORES: usize = 1024;
+
+/// `shuffle-hot-region`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShuffleHot {
+    /// It is not asked while so many operators for hot regions run.
+    pub limit: u64,
+}
+
+impl Default for ShuffleHot {
+    fn default() -> Self {
+        Self { limit: 1 }
+    }
+}
+
+impl ShuffleHot {
+    pub(super) fn update(input: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let limit = input.get("limit").and_then(Value::as_f64).and_then(super::leaders::whole);
+        limit.map(|limit| Self { limit }).ok_or(ConfigError::Limit)
+    }
+}
+
+/// `grant-hot-region`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct GrantHot {
+    /// Where hot peers shall stand; that of the leaders among them.
+    #[serde(rename = "store-id")]
+    pub stores: Vec<StoreId>,
+    /// Where hot leaders shall stand.
+    #[serde(rename = "store-leader-id")]
+    pub leader: StoreId,
+}
+
+impl GrantHot {
+    /// From texts: an id, and ids with commas between.
+    ///
+    /// # Errors
+    /// When they do not read.
+    pub fn read(leader: &str, stores: &str) -> Result<Self, ConfigError> {
+        let id = |text: &str| text.parse().map(StoreId).map_err(|_| ConfigError::Wrong("store id".to_owned()));
+        let leader = id(leader)?;
+        let mut stores: Vec<StoreId> = stores.split(',').take(MAX_STORES).map(id).collect::<Result<_, _>>()?;
+        if !stores.contains(&leader) {
+            stores.push(leader);
+        }
+        Ok(Self { stores, leader })
+    }
+
+    pub(super) fn update(input: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let text =
+            |name: &str| input.get(name).and_then(Value::as_str).ok_or_else(|| ConfigError::Wrong(name.to_owned()));
+        Self::read(text("store-leader-id")?, text("store-id")?)
+    }
+}
 
 /// `balance-hot-region`. All that PD knows is kept and shown. Not read: `count-rank-step-ratio`, `enable-for-tiflash` (column
 /// stores keep their peers), `split-thresholds` and the history samples (smoothing serves for them).

@@ -75,7 +75,7 @@ impl Evict {
 
 /// A number without a fraction.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // looked at first
-fn whole(number: f64) -> Option<u64> {
+pub(super) fn whole(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64)
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use self::leaders::with_store;
 pub(super) use self::shuffle::ROLES;
 pub(super) use self::{
-    hot::Hot,
+    hot::{GrantHot, Hot, ShuffleHot},
     leaders::{Balance, Evict, Grant},
     ranges::Ranges,
     shuffle::{RejectLabel, ScatterRange, ShuffleLeader, ShuffleRegion},
@@ -59,6 +59,10 @@ pub enum Config {
     EvictSlowStore(SlowStore),
     /// See [`StoppingStore`].
     EvictStoppingStore(StoppingStore),
+    /// See [`ShuffleHot`].
+    ShuffleHotRegion(ShuffleHot),
+    /// See [`GrantHot`].
+    GrantHotRegion(GrantHot),
 }
 
 /// Why a configuration is refused; PD's words.
@@ -73,6 +77,9 @@ pub enum ConfigError {
     /// `batch` of evict-slow-store and evict-stopping-store.
     #[error("batch is invalid, it should be in [1, 10]")]
     OwnBatch,
+    /// `limit` of shuffle-hot-region.
+    #[error("invalid limit")]
+    Limit,
     /// No field of the scheduler is named.
     #[error("Config item is not found.")]
     NoItem,
@@ -111,6 +118,17 @@ impl Config {
             Kind::ShuffleRegion => Self::ShuffleRegion(own(kept)?),
             Kind::EvictSlowStore => Self::EvictSlowStore(own(kept)?),
             Kind::EvictStoppingStore => Self::EvictStoppingStore(own(kept)?),
+            Kind::ShuffleHotRegion => match (args, kept) {
+                ([limit], None) => {
+                    let limit = limit.parse().map_err(|_| ConfigError::Limit)?;
+                    Self::ShuffleHotRegion(ShuffleHot { limit })
+                }
+                _ => Self::ShuffleHotRegion(own(kept)?),
+            },
+            Kind::GrantHotRegion => match (args, kept) {
+                ([leader, stores], None) => Self::GrantHotRegion(GrantHot::read(leader, stores)?),
+                _ => Self::GrantHotRegion(own(kept)?),
+            },
             Kind::ScatterRange => {
                 let [start, end, name] = args else {
                     return Err(ConfigError::Wrong("range name".to_owned()));
@@ -137,6 +155,8 @@ impl Config {
             Self::ScatterRange(c) => serde_json::to_value(c),
             Self::EvictSlowStore(c) => serde_json::to_value(c),
             Self::EvictStoppingStore(c) => serde_json::to_value(c),
+            Self::ShuffleHotRegion(c) => serde_json::to_value(c),
+            Self::GrantHotRegion(c) => serde_json::to_value(c),
         };
         // Texts, numbers and maps with numbers as keys: nothing that JSON cannot write.
         shown.unwrap_or(Value::Null)
@@ -150,6 +170,8 @@ impl Config {
         let next = match self {
             Self::EvictLeader(c) => Self::EvictLeader(c.update(input)?),
             Self::GrantLeader(c) => Self::GrantLeader(Grant { stores: with_store(&c.stores, input)? }),
+            Self::ShuffleHotRegion(_) => Self::ShuffleHotRegion(ShuffleHot::update(input)?),
+            Self::GrantHotRegion(_) => Self::GrantHotRegion(GrantHot::update(input)?),
             Self::ScatterRange(_) => return Err(ConfigError::NoItem),
             _ => self.merged(input)?,
         };
@@ -227,6 +249,8 @@ impl Config {
             Self::ScatterRange(_) => Kind::ScatterRange,
             Self::EvictSlowStore(_) => Kind::EvictSlowStore,
             Self::EvictStoppingStore(_) => Kind::EvictStoppingStore,
+            Self::ShuffleHotRegion(_) => Kind::ShuffleHotRegion,
+            Self::GrantHotRegion(_) => Kind::GrantHotRegion,
         }
     }
 

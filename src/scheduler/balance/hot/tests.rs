@@ -9,7 +9,7 @@ use crate::{
         balance::{
             Config, Kind, Schedulers, Spec, Updated,
             dice::Dice,
-            tests::{once, one_empty, plain, run_for, unlimited},
+            tests::{once, one_empty, plain, run_for, spec, unlimited},
         },
         operator::{Kind as OperatorKind, Priority},
         testing::World,
@@ -277,4 +277,41 @@ fn what_is_being_emptied_neither_gives_nor_takes() {
             assert!(!touched.contains(&3) && !touched.contains(&5), "{}", op.text());
         }
     }
+}
+
+#[test]
+fn by_hand_hot_leaders_are_gathered_or_moved_about() {
+    let read = |world: &mut World| {
+        (1..=12).for_each(|at| heat(world, at, Traffic { read: 1 << 20, written: 1 << 20, ..Traffic::default() }));
+    };
+    let mut world = one_empty(12);
+    read(&mut world);
+    let grant = spec(Kind::GrantHotRegion, &["2", "1,4"], json!({}));
+    assert_eq!(grant.config.show(), json!({"store-id": [1, 4, 2], "store-leader-id": 2}));
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..30 {
+        for op in once(&mut world, &grant, seed).0 {
+            let to_leader = op.desc == "grant-hot-region-scheduler-leader" && op.brief.ends_with(" to 2");
+            let to_named = op.desc == "grant-hot-region-scheduler-move" && op.brief.contains("[3] to [4]");
+            assert!(to_leader || to_named, "{}", op.text());
+            seen.insert(op.desc);
+        }
+    }
+    assert_eq!(seen.len(), 2, "leaders and peers");
+    let mut schedulers = Schedulers::new(3);
+    schedulers.set(vec![grant], world.now);
+    minutes(&mut world, &mut schedulers, 8);
+    assert!((1..=12).all(|at| world.get(at * 10).leader_store() == Some(StoreId(2))));
+    assert!((1..=12).all(|at| world.get(at * 10).meta.peer_on(StoreId(3)).is_none()));
+    assert_still(&mut world, &mut schedulers, "all granted");
+
+    let mut world = one_empty(12);
+    read(&mut world);
+    let shuffle = spec(Kind::ShuffleHotRegion, &["3"], json!({}));
+    assert_eq!(shuffle.config.show(), json!({"limit": 3}));
+    let (ops, _) = once(&mut world, &shuffle, 1);
+    assert!(ops[0].desc == "random-move-hot-leader" && ops[0].brief.ends_with("to [4]"), "{}", ops[0].text());
+    let object = |value: Value| value.as_object().unwrap().clone();
+    assert!(shuffle.config.update(&object(json!({"limit": "x"}))).is_err());
+    assert!(matches!(shuffle.config.update(&object(json!({"limit": 4}))), Ok(Updated::To(_))));
 }
