@@ -4,7 +4,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use super::{Member, Refusal};
+use super::{Member, Refusal, membership::FoundingError};
 
 /// Why a data folder cannot be used. Each is final: the process should end and say it.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,9 @@ pub enum OpenError {
         /// One that is there.
         other: String,
     },
+    /// The list of the first members.
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
     /// Raft did not like what it was given.
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),

@@ -1,7 +1,8 @@
 //! Whether this member may act as leader at this instant.
 //!
 //! Raft's leadership alone does not say so: a paused process believes in it for a while after others have elected another. A lease is a
-//! stamp of the monotonic clock that a quorum has confirmed afterwards (read index), plus the shortest election timeout, minus drift.
+//! stamp of the monotonic clock that a quorum has confirmed afterwards (read index), plus the time for which its members vote for nobody
+//! else, minus drift.
 //! In a group of one nobody else can be elected, and it is held as long as the member leads.
 //!
 //! Owns: that arithmetic. Must not know: raft's messages, clocks.
@@ -19,7 +20,7 @@ const NONE: u64 = 0;
 /// Held while leading.
 const UNBOUNDED: u64 = u64::MAX;
 
-/// Share of the election timeout that clocks of two members may drift apart in it: one part in so many.
+/// Share of that time that clocks of two members may drift apart in it: one part in so many.
 const DRIFT_SHARE: u32 = 10;
 
 /// The lease of this member. Reading it takes no lock.
@@ -43,16 +44,26 @@ impl Lease {
         self.until.store(UNBOUNDED, Ordering::Release);
     }
 
-    /// A quorum has confirmed the leader after `stamp`. An older confirmation that comes late changes nothing.
-    pub(super) fn confirm(&self, stamp: Mono, election: Duration) {
-        let until = stamp.plus(election.saturating_sub(election / DRIFT_SHARE)).0;
-        self.until.fetch_max(until.clamp(NONE + 1, UNBOUNDED - 1), Ordering::AcqRel);
+    /// A quorum has confirmed the leader after `stamp`, and votes for nobody else for the time of `promise`. An older confirmation that
+    /// comes late changes nothing.
+    pub(super) fn confirm(&self, stamp: Mono, promise: Duration) {
+        self.until.fetch_max(until(stamp, promise), Ordering::AcqRel);
+    }
+
+    /// The group has other voters from here on. None of them was asked yet, but nobody is elected without this member's vote.
+    pub(super) fn bound(&self, now: Mono, promise: Duration) {
+        // Anything else is a lease with an end, or none.
+        _ = self.until.compare_exchange(UNBOUNDED, until(now, promise), Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// It ends now: leadership was lost or is being handed over.
     pub(super) fn revoke(&self) {
         self.until.store(NONE, Ordering::Release);
     }
+}
+
+fn until(stamp: Mono, promise: Duration) -> u64 {
+    stamp.plus(promise.saturating_sub(promise / DRIFT_SHARE)).0.clamp(NONE + 1, UNBOUNDED - 1)
 }
 
 #[cfg(test)]
@@ -72,5 +83,10 @@ mod tests {
         assert!(!lease.held(stamp));
         lease.grant_alone();
         assert!(lease.held(Mono(u64::MAX)));
+        lease.bound(stamp, election);
+        assert!(lease.held(stamp) && !lease.held(stamp.plus(Duration::from_millis(2700))));
+        lease.revoke();
+        lease.bound(stamp, election);
+        assert!(!lease.held(stamp), "what is gone does not come back");
     }
 }

@@ -4,7 +4,7 @@
 //! a log line, any other is fatal. Must not know: what entries mean.
 
 use protobuf::Message as _;
-use raft::eraftpb::Entry;
+use raft::eraftpb::{ConfState, Entry};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{Backends, DiskError, LOG_FILE, Owner, record};
@@ -17,6 +17,8 @@ const MARKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("marks");
 const HARD: &str = "hard-state";
 /// Index and term of the entry before the first.
 const CUT: &str = "cut";
+/// The members that the group began with.
+const FOUNDERS: &str = "founders";
 
 /// Raft's hard state as plain numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,6 +43,8 @@ pub(in crate::meta) struct LogWrite {
     pub(in crate::meta) hard: Option<HardMark>,
     /// Entries up to and with this one go.
     pub(in crate::meta) cut: Option<Truncated>,
+    /// All entries from before this write go: the log begins anew after this one, up to which the state was received.
+    pub(in crate::meta) reset: Option<Truncated>,
     /// Whether it must be on disk when the write returns.
     pub(in crate::meta) sync: bool,
 }
@@ -48,6 +52,10 @@ pub(in crate::meta) struct LogWrite {
 impl LogWrite {
     /// Adds a later write to this one: one fsync for both.
     pub(in crate::meta) fn merge(&mut self, later: LogWrite) {
+        if later.reset.is_some() {
+            self.entries.clear();
+            (self.reset, self.cut) = (later.reset, None);
+        }
         if let Some(first) = later.entries.first() {
             let keep = self.entries.partition_point(|e| e.index < first.index);
             self.entries.truncate(keep);
@@ -108,32 +116,55 @@ impl LogFile {
         Ok((Self { db }, owner))
     }
 
-    pub(super) fn create(backends: &dyn Backends, cache: usize, owner: Owner) -> Result<(Self, Owner), OpenError> {
+    pub(super) fn create(
+        backends: &dyn Backends,
+        cache: usize,
+        owner: Owner,
+        founders: &ConfState,
+    ) -> Result<(Self, Owner), OpenError> {
         let db = super::create(backends, LOG_FILE, cache, owner, |txn| {
             txn.open_table(ENTRIES)?;
-            txn.open_table(MARKS)?;
+            let bytes = founders.write_to_bytes().map_err(std::io::Error::other)?;
+            txn.open_table(MARKS)?.insert(FOUNDERS, record::seal(FOUNDERS.as_bytes(), &bytes).as_slice())?;
             Ok(())
         })?;
         Ok((Self { db }, owner))
     }
 
-    fn mark<const N: usize>(&self, name: &str) -> Result<Option<[u64; N]>, OpenError> {
+    /// The members that the group began with; `None` in a file from before groups of several: it was alone.
+    pub(super) fn founders(&self) -> Result<Option<ConfState>, OpenError> {
+        let Some(bytes) = self.mark_bytes(FOUNDERS)? else { return Ok(None) };
+        let conf = ConfState::parse_from_bytes(&bytes).map_err(|e| damaged(format!("{FOUNDERS}: {e}")))?;
+        Ok(Some(conf))
+    }
+
+    fn mark_bytes(&self, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
         let txn = self.db.begin_read().map_err(fail)?;
         let marks = txn.open_table(MARKS).map_err(fail)?;
         let Some(sealed) = marks.get(name).map_err(fail)? else { return Ok(None) };
         let bytes = record::unseal(name.as_bytes(), sealed.value()).map_err(|e| damaged(format!("{name}: {e}")))?;
-        parse_numbers(bytes).map(Some).ok_or_else(|| damaged(format!("{name}: not {N} numbers")))
+        Ok(Some(bytes.to_vec()))
+    }
+
+    fn mark<const N: usize>(&self, name: &str) -> Result<Option<[u64; N]>, OpenError> {
+        let Some(bytes) = self.mark_bytes(name)? else { return Ok(None) };
+        parse_numbers(&bytes).map(Some).ok_or_else(|| damaged(format!("{name}: not {N} numbers")))
+    }
+
+    /// Where the log was cut.
+    pub(super) fn cut(&self) -> Result<Truncated, OpenError> {
+        let [index, term] = self.mark(CUT)?.unwrap_or_default();
+        Ok(Truncated { index, term })
     }
 
     /// Whether entries were cut off its front.
     pub(super) fn is_cut(&self) -> Result<bool, OpenError> {
-        Ok(self.mark::<2>(CUT)?.is_some_and(|[index, _]| index > 0))
+        Ok(self.cut()?.index > 0)
     }
 
     /// Reads everything. `applied` is what the state file has applied.
     pub(super) fn load(&self, applied: u64, logger: &slog::Logger) -> Result<Loaded, OpenError> {
-        let [index, term] = self.mark(CUT)?.unwrap_or_default();
-        let cut = Truncated { index, term };
+        let cut = self.cut()?;
         let [term, vote, commit] = self.mark(HARD)?.unwrap_or_default();
         let mut hard = HardMark { term, vote, commit };
         let entries = self.load_entries(cut, commit.max(applied), logger)?;
@@ -187,6 +218,9 @@ impl LogFile {
         txn.set_durability(if write.sync { Durability::Immediate } else { Durability::None })?;
         {
             let mut entries = txn.open_table(ENTRIES)?;
+            if write.reset.is_some() {
+                entries.retain(|_, _| false)?;
+            }
             if let Some(first) = write.entries.first() {
                 entries.retain_in(first.index.., |_, _| false)?;
             }
@@ -199,7 +233,7 @@ impl LogFile {
                 let bytes = numbers([hard.term, hard.vote, hard.commit]);
                 marks.insert(HARD, record::seal(HARD.as_bytes(), &bytes).as_slice())?;
             }
-            if let Some(cut) = write.cut {
+            if let Some(cut) = write.cut.or(write.reset) {
                 entries.retain_in(..=cut.index, |_, _| false)?;
                 marks.insert(CUT, record::seal(CUT.as_bytes(), &numbers([cut.index, cut.term])).as_slice())?;
             }
@@ -239,9 +273,16 @@ mod tests {
     /// A log with the entries 1 to 5, of which the first `commit` are committed.
     fn log(commit: u64) -> LogFile {
         let owner = Owner { cluster: ClusterId(1), member: MemberId(2) };
-        let (log, _) = LogFile::create(&FaultDisk::default(), 1 << 20, owner).unwrap();
+        let (log, _) = LogFile::create(&FaultDisk::default(), 1 << 20, owner, &ConfState::default()).unwrap();
         let hard = Some(HardMark { term: 1, vote: 2, commit });
-        log.write(&LogWrite { entries: (1..=5).map(|i| entry(i, 1)).collect(), hard, cut: None, sync: true }).unwrap();
+        log.write(&LogWrite {
+            entries: (1..=5).map(|i| entry(i, 1)).collect(),
+            hard,
+            cut: None,
+            reset: None,
+            sync: true,
+        })
+        .unwrap();
         log
     }
 
@@ -306,7 +347,7 @@ mod tests {
     fn writes_merge_into_one() {
         let mut first = LogWrite { entries: vec![entry(1, 1), entry(2, 1)], sync: true, ..LogWrite::default() };
         let hard = Some(HardMark { term: 2, vote: 1, commit: 1 });
-        first.merge(LogWrite { entries: vec![entry(2, 2), entry(3, 2)], hard, cut: None, sync: false });
+        first.merge(LogWrite { entries: vec![entry(2, 2), entry(3, 2)], hard, cut: None, reset: None, sync: false });
         let terms: Vec<_> = first.entries.iter().map(|e| (e.index, e.term)).collect();
         assert_eq!((terms, first.hard, first.sync), (vec![(1, 1), (2, 2), (3, 2)], hard, true));
     }

@@ -11,6 +11,8 @@ mod state;
 
 pub use backends::{Backends, FileBackends, Held, LOCK_FILE};
 pub(super) use log::{HardMark, Loaded as LoadedLog, LogFile, LogWrite, Truncated};
+use raft::eraftpb::ConfState;
+pub(super) use record::{RecordError, seal, unseal};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 pub(super) use state::{Applied, Loaded as LoadedState, StateFile};
 
@@ -175,12 +177,18 @@ pub(super) struct Files {
     pub(super) loaded_state: LoadedState,
 }
 
-/// Opens the two files, or creates them for `fresh` when neither is there. The state is created last: a log alone means that the first
+/// The configuration of a group that consists of one member.
+fn alone(owner: Owner) -> ConfState {
+    ConfState { voters: vec![owner.member.0], ..ConfState::default() }
+}
+
+/// Opens the two files, or creates them for `fresh` in a group of `founders` when neither is there. The state is created last: a log alone means that the first
 /// start did not end, or that the state was lost; from an uncut log it can be made again.
 pub(super) fn open_files(
     backends: &dyn Backends,
     caches: super::CacheSizes,
     fresh: Owner,
+    founders: &ConfState,
     logger: &slog::Logger,
 ) -> Result<Files, OpenError> {
     let exists = |name: &str| backends.exists(name).map_err(|source| OpenError::Io { file: name.into(), source });
@@ -188,8 +196,11 @@ pub(super) fn open_files(
     if has_state && !has_log {
         return Err(OpenError::Missing { file: LOG_FILE.into(), other: STATE_FILE.into() });
     }
-    let (log, owner) =
-        if has_log { LogFile::open(backends, caches.log)? } else { LogFile::create(backends, caches.log, fresh)? };
+    let (log, owner) = if has_log {
+        LogFile::open(backends, caches.log)?
+    } else {
+        LogFile::create(backends, caches.log, fresh, founders)?
+    };
     let state = if has_state {
         let (state, state_owner) = StateFile::open(backends, caches.state)?;
         if state_owner != owner {
@@ -206,9 +217,22 @@ pub(super) fn open_files(
         }
         StateFile::create(backends, caches.state, owner)?
     };
-    let loaded_state = state.load(owner)?;
+    let loaded_state = state.load(log.founders()?.unwrap_or_else(|| alone(owner)))?;
+    finish_install(&log, &loaded_state)?;
     let loaded_log = log.load(loaded_state.applied.index, logger)?;
     Ok(Files { owner, log, loaded_log, state, loaded_state })
+}
+
+/// A received state is put on disk first, then the log begins anew after it. If only the first was done, this does the second.
+fn finish_install(log: &LogFile, state: &LoadedState) -> Result<(), OpenError> {
+    let unfinished = state.installed.filter(|i| i.index == state.applied.index);
+    if let Some(installed) = unfinished
+        && log.cut()?.index < installed.index
+    {
+        let reset = LogWrite { reset: Some(installed), sync: true, ..LogWrite::default() };
+        log.write(&reset).map_err(|e| OpenError::Damaged { file: LOG_FILE.into(), what: e.to_string() })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

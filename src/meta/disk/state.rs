@@ -7,7 +7,7 @@ use protobuf::Message as _;
 use raft::eraftpb::ConfState;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Backends, DiskError, Owner, STATE_FILE, record};
+use super::{Backends, DiskError, Owner, STATE_FILE, Truncated, record};
 use crate::meta::{
     OpenError,
     machine::{Action, Row, RowKey, State},
@@ -16,6 +16,8 @@ use crate::meta::{
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const MARKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("marks");
 const APPLIED: &str = "applied";
+/// Index and term up to which the whole state was received from another member, when it last was.
+const INSTALLED: &str = "installed";
 
 /// How far the state is, and who votes there.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -33,6 +35,8 @@ pub(in crate::meta) struct Applied {
 pub(in crate::meta) struct Loaded {
     pub(in crate::meta) applied: Applied,
     pub(in crate::meta) state: State,
+    /// Where the state begins that was received whole.
+    pub(super) installed: Option<Truncated>,
 }
 
 /// The file.
@@ -47,11 +51,6 @@ fn damaged(what: impl Into<String>) -> OpenError {
 
 fn fail(e: impl Into<redb::Error>) -> OpenError {
     damaged(e.into().to_string())
-}
-
-/// The configuration of a group that consists of one member.
-fn alone(owner: Owner) -> ConfState {
-    ConfState { voters: vec![owner.member.0], ..ConfState::default() }
 }
 
 impl StateFile {
@@ -69,8 +68,9 @@ impl StateFile {
         Ok(Self { db })
     }
 
-    /// Reads everything, and holds the rows against the hash that was written with them.
-    pub(super) fn load(&self, owner: Owner) -> Result<Loaded, OpenError> {
+    /// Reads everything, and holds the rows against the hash that was written with them. `founders` are the members before the first
+    /// entry.
+    pub(super) fn load(&self, founders: ConfState) -> Result<Loaded, OpenError> {
         let txn = self.db.begin_read().map_err(fail)?;
         let mut state = State::default();
         for row in txn.open_table(ROWS).map_err(fail)?.iter().map_err(fail)? {
@@ -86,7 +86,7 @@ impl StateFile {
             if state != State::default() {
                 return Err(damaged("it has rows, but does not say up to which entry"));
             }
-            return Ok(Loaded { applied: Applied { conf: alone(owner), ..Applied::default() }, state });
+            return Ok(Loaded { applied: Applied { conf: founders, ..Applied::default() }, state, installed: None });
         };
         let bytes =
             record::unseal(APPLIED.as_bytes(), sealed.value()).map_err(|e| damaged(format!("{APPLIED}: {e}")))?;
@@ -94,7 +94,17 @@ impl StateFile {
         if hash != state.hash {
             return Err(damaged(format!("its rows sum up to {:016x}, should be {hash:016x}", state.hash)));
         }
-        Ok(Loaded { applied, state })
+        let installed = match marks.get(INSTALLED).map_err(fail)? {
+            Some(sealed) => {
+                let bytes = record::unseal(INSTALLED.as_bytes(), sealed.value())
+                    .map_err(|e| damaged(format!("{INSTALLED}: {e}")))?;
+                let (index, term) =
+                    parse_pair(bytes).ok_or_else(|| damaged(format!("{INSTALLED}: not in its form")))?;
+                Some(Truncated { index, term })
+            }
+            None => None,
+        };
+        Ok(Loaded { applied, state, installed })
     }
 
     /// Writes row changes and how far they go, as one. `hash` is that of the state after them. Not synced.
@@ -109,18 +119,36 @@ impl StateFile {
             let mut rows = txn.open_table(ROWS)?;
             for action in actions {
                 match action {
-                    Action::Put(row) => {
-                        let key = encode_key(&row.key())?;
-                        let value = serde_json::to_vec(row).map_err(std::io::Error::from)?;
-                        rows.insert(key.as_slice(), record::seal(&key, &value).as_slice())?;
-                    }
+                    Action::Put(row) => put_row(&mut rows, row)?,
                     Action::Delete(key) => {
                         rows.remove(encode_key(key)?.as_slice())?;
                     }
                 }
             }
-            let bytes = encode_applied(hash, applied)?;
-            txn.open_table(MARKS)?.insert(APPLIED, record::seal(APPLIED.as_bytes(), &bytes).as_slice())?;
+            put_applied(&mut txn.open_table(MARKS)?, applied, hash)?;
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Replaces everything by a state received from another member: all of it is on disk afterwards, or what was there before.
+    pub(in crate::meta) fn install(&self, state: &State, applied: &Applied) -> Result<(), DiskError> {
+        self.try_install(state, applied).map_err(|e| DiskError::new(STATE_FILE, e))
+    }
+
+    fn try_install(&self, state: &State, applied: &Applied) -> Result<(), redb::Error> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        {
+            let mut rows = txn.open_table(ROWS)?;
+            rows.retain(|_, _| false)?;
+            for row in state.rows_from(None) {
+                put_row(&mut rows, &row)?;
+            }
+            let mut marks = txn.open_table(MARKS)?;
+            put_applied(&mut marks, applied, state.hash)?;
+            let installed: Vec<u8> = [applied.index, applied.term].iter().flat_map(|v| v.to_le_bytes()).collect();
+            marks.insert(INSTALLED, record::seal(INSTALLED.as_bytes(), &installed).as_slice())?;
         }
         txn.commit()?;
         Ok(())
@@ -138,6 +166,23 @@ impl StateFile {
     }
 }
 
+fn put_row(rows: &mut redb::Table<'_, &'static [u8], &'static [u8]>, row: &Row) -> Result<(), redb::Error> {
+    let key = encode_key(&row.key())?;
+    let value = serde_json::to_vec(row).map_err(std::io::Error::from)?;
+    rows.insert(key.as_slice(), record::seal(&key, &value).as_slice())?;
+    Ok(())
+}
+
+fn put_applied(
+    marks: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    applied: &Applied,
+    hash: u64,
+) -> Result<(), redb::Error> {
+    let bytes = encode_applied(hash, applied)?;
+    marks.insert(APPLIED, record::seal(APPLIED.as_bytes(), &bytes).as_slice())?;
+    Ok(())
+}
+
 fn encode_key(key: &RowKey) -> Result<Vec<u8>, redb::Error> {
     serde_json::to_vec(key).map_err(|e| redb::Error::from(std::io::Error::from(e)))
 }
@@ -147,6 +192,14 @@ fn encode_applied(hash: u64, applied: &Applied) -> Result<Vec<u8>, redb::Error> 
     let mut bytes: Vec<u8> = [hash, applied.index, applied.term].iter().flat_map(|v| v.to_le_bytes()).collect();
     bytes.extend(applied.conf.write_to_bytes().map_err(std::io::Error::other)?);
     Ok(bytes)
+}
+
+fn parse_pair(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    match words {
+        [first, second] if rest.is_empty() => Some((u64::from_le_bytes(*first), u64::from_le_bytes(*second))),
+        _ => None,
+    }
 }
 
 fn parse_applied(bytes: &[u8]) -> Option<(u64, Applied)> {

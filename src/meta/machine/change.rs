@@ -117,6 +117,25 @@ pub(super) fn changes(state: &State, actions: &[Action]) -> Vec<Change> {
     out
 }
 
+/// What is different outside when `new` takes the place of `old` in one go.
+pub(super) fn difference(old: &State, new: &State) -> Vec<Change> {
+    let (mut was, mut is) = (old.rows_from(None).peekable(), new.rows_from(None).peekable());
+    let mut actions = vec![];
+    loop {
+        match (was.peek().map(Row::key), is.peek().map(Row::key)) {
+            (None, None) => return changes(new, &actions),
+            (Some(a), b) if b.as_ref().is_none_or(|b| a < *b) => {
+                was.next();
+                actions.push(Action::Delete(a));
+            }
+            (a, b) => {
+                let before = if a == b { was.next() } else { None };
+                actions.extend(is.next().filter(|row| before.as_ref() != Some(row)).map(Action::Put));
+            }
+        }
+    }
+}
+
 /// Notes a change of a rule; false when it is none.
 fn collect(action: &Action, rules: &mut RuleRows, labels: &mut LabelRows) -> bool {
     match action {

@@ -8,6 +8,7 @@ mod command;
 mod encoding;
 mod gc;
 mod refusal;
+mod rows;
 mod settings;
 mod state;
 mod stores;
@@ -119,6 +120,11 @@ pub fn execute(state: &mut State, now: Wall, command: &Command) -> Result<(Plan,
     }
     let changes = change::changes(state, &plan.actions);
     Ok((plan, changes))
+}
+
+/// What observers are told when a whole state, received from another member, takes the place of the own.
+pub fn difference(old: &State, new: &State) -> Vec<Change> {
+    change::difference(old, new)
 }
 
 /// Refuses commands with more rows than one entry may carry.

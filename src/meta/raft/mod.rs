@@ -3,6 +3,7 @@
 //!
 //! Owns: the rules of the crate `raft` about the order of things. Must not know: files, the machine, who waits for what.
 
+mod guard;
 mod node;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,19 @@ use std::mem;
 
 use protobuf::Message as _;
 use raft::{
-    Config, RawNode, ReadOnlyOption, StateRole,
-    eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message},
+    Config, ProgressState, RawNode, ReadOnlyOption, StateRole,
+    eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType},
 };
 
-use super::view::{LogView, mark};
+use super::{
+    guard::{Guard, Verdict},
+    view::{LogView, mark},
+};
 use crate::{
-    meta::disk::{LoadedLog, LogWrite, Truncated},
+    meta::{
+        bugs::{Bug, Bugs},
+        disk::{Applied, HardMark, LoadedLog, LogWrite, Truncated},
+    },
     model::MemberId,
 };
 
@@ -24,15 +30,26 @@ const MAX_MESSAGE_BYTES: u64 = 1 << 20;
 /// Most messages under way to one follower.
 const MAX_INFLIGHT: usize = 256;
 
+/// By how many ticks the first of those who campaign waits longer than votes are refused: their ticks are not in step.
+const CAMPAIGN_AFTER: usize = 2;
+
+/// Fewest different waiting times to draw from; with fewer, two campaign at once too often.
+const MIN_SPREAD: usize = 4;
+
+/// A learner that lacks no more entries than this has caught up.
+const CAUGHT_UP: u64 = 64;
+
 /// What a node needs to begin.
 pub(in crate::meta) struct NodeOptions {
     pub(in crate::meta) id: MemberId,
     pub(in crate::meta) log: LoadedLog,
     /// Last applied entry and the members then.
-    pub(in crate::meta) applied: u64,
-    pub(in crate::meta) conf: ConfState,
-    /// Shortest election timeout in ticks.
+    pub(in crate::meta) applied: Applied,
+    /// For so many ticks after hearing a leader no other is voted for.
     pub(in crate::meta) election_ticks: usize,
+    /// Election timeouts are drawn from it.
+    pub(in crate::meta) seed: u64,
+    pub(in crate::meta) bugs: Bugs,
 }
 
 /// Something that happened.
@@ -44,15 +61,24 @@ pub(in crate::meta) enum Input {
     Campaign,
     /// Agree on these bytes; `ticket` comes back if they are dropped.
     Propose { ticket: u64, data: Vec<u8> },
+    /// Have the leader propose these bytes, if one is known. Nobody waits for them.
+    Forward(Vec<u8>),
+    /// Agree on another group; `ticket` comes back if that is dropped.
+    ChangeMembers { ticket: u64, change: Box<ConfChange> },
+    /// Have this member lead.
+    Transfer(MemberId),
+    /// Lead no longer.
+    StepDown,
     /// Have a quorum confirm the leader; the bytes come back in `Output::confirmed`.
     Confirm(Vec<u8>),
     /// Another member sent this.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the stream between members comes with groups of three"))]
     Message(Box<Message>),
+    /// The state was sent to a member whose entries were cut, or could not be.
+    SnapshotSent { to: MemberId, arrived: bool },
     /// The write of this number, and all before it, are on disk.
     Persisted(u64),
     /// Entries up to this one are applied.
-    Applied(u64),
+    Applied(Applied),
     /// Forget entries up to here; the caller has flushed what they led to.
     Cut(Truncated),
 }
@@ -65,7 +91,11 @@ pub(in crate::meta) enum Wanted {
     /// These bytes, agreed.
     Data(Vec<u8>),
     /// The group has other members now.
-    Members(ConfState),
+    Members {
+        conf: ConfState,
+        /// What its proposer added.
+        note: Vec<u8>,
+    },
 }
 
 /// A committed entry.
@@ -82,7 +112,8 @@ pub(in crate::meta) struct Persist {
     /// Goes back in `Input::Persisted`.
     pub(in crate::meta) number: u64,
     pub(in crate::meta) write: LogWrite,
-    #[cfg_attr(not(test), allow(dead_code, reason = "the stream between members comes with groups of three"))]
+    /// The state that was received goes to disk with this write: this entry was the last applied there, with these members.
+    pub(in crate::meta) install: Option<Applied>,
     pub(in crate::meta) then_send: Vec<Message>,
 }
 
@@ -101,19 +132,40 @@ pub(in crate::meta) struct Output {
     pub(in crate::meta) confirmed: Vec<Vec<u8>>,
 }
 
+/// How far a follower is, as its leader sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::meta) struct Follower {
+    pub(in crate::meta) id: MemberId,
+    pub(in crate::meta) voter: bool,
+    /// The last entry that it is known to have.
+    pub(in crate::meta) matched: u64,
+    /// It lacks next to nothing.
+    pub(in crate::meta) caught_up: bool,
+}
+
 /// See the module.
 pub(in crate::meta) struct Node {
     raw: RawNode<LogView>,
+    guard: Guard,
+    seed: u64,
+    /// Campaigns so far, so that each waits for another time.
+    campaigns: u64,
+    /// To be sent with what follows the next write.
+    after_write: Vec<Message>,
+    bugs: Bugs,
 }
 
 impl Node {
     pub(in crate::meta) fn new(options: NodeOptions, log: &slog::Logger) -> raft::Result<Self> {
-        let NodeOptions { id, log: loaded, applied, conf, election_ticks } = options;
+        let NodeOptions { id, log: loaded, applied, election_ticks, seed, bugs } = options;
+        let first = election_ticks + CAMPAIGN_AFTER;
         let config = Config {
             id: id.0,
             election_tick: election_ticks,
+            min_election_tick: first,
+            max_election_tick: first + (election_ticks / 2).max(MIN_SPREAD),
             heartbeat_tick: 1,
-            applied,
+            applied: applied.index,
             max_size_per_msg: MAX_MESSAGE_BYTES,
             max_inflight_msgs: MAX_INFLIGHT,
             check_quorum: true,
@@ -123,10 +175,14 @@ impl Node {
             ..Config::default()
         };
         config.validate()?;
-        Ok(Self { raw: RawNode::new(&config, LogView::new(loaded, conf), log)? })
+        let raw = RawNode::new(&config, LogView::new(loaded, applied), log)?;
+        let guard = Guard::new(election_ticks, bugs);
+        let mut node = Self { raw, guard, seed, campaigns: 0, after_write: vec![], bugs };
+        node.draw_timeout();
+        Ok(node)
     }
 
-    /// Whether it leads, as raft sees it.
+    /// Whether it leads.
     pub(in crate::meta) fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader
     }
@@ -143,8 +199,39 @@ impl Node {
 
     /// Whether it is the only voter.
     pub(in crate::meta) fn is_alone(&self) -> bool {
-        let conf = self.raw.raft.prs().conf().to_conf_state();
+        let conf = self.members();
         conf.voters_outgoing.is_empty() && conf.voters == [self.raw.raft.id]
+    }
+
+    /// The members by the last entry that was committed here.
+    pub(in crate::meta) fn members(&self) -> ConfState {
+        self.raw.raft.prs().conf().to_conf_state()
+    }
+
+    /// Whether this one is a member; a member that has not learned of any yet takes everybody for one.
+    pub(in crate::meta) fn knows(&self, id: MemberId) -> bool {
+        let progress = self.raw.raft.prs();
+        progress.get(id.0).is_some() || progress.iter().len() == 0
+    }
+
+    /// The followers; none unless it leads.
+    pub(in crate::meta) fn followers(&self) -> Vec<Follower> {
+        if !self.is_leader() {
+            return vec![];
+        }
+        let (progress, last) = (self.raw.raft.prs(), self.raw.raft.raft_log.last_index());
+        let mut followers: Vec<Follower> = progress
+            .iter()
+            .filter(|(id, _)| **id != self.raw.raft.id)
+            .map(|(id, p)| Follower {
+                id: MemberId(*id),
+                voter: progress.conf().voters().contains(*id),
+                matched: p.matched,
+                caught_up: p.state == ProgressState::Replicate && p.matched + CAUGHT_UP >= last,
+            })
+            .collect();
+        followers.sort_by_key(|f| f.id);
+        followers
     }
 
     /// Where the log could be cut; to be given back as [`Input::Cut`] once the state is flushed.
@@ -157,6 +244,7 @@ impl Node {
         let mut out = Output::default();
         for input in inputs {
             self.take(input, &mut out);
+            self.draw_timeout();
         }
         while self.raw.has_ready() {
             self.collect(&mut out);
@@ -166,19 +254,41 @@ impl Node {
 
     fn take(&mut self, input: Input, out: &mut Output) {
         match input {
-            Input::Tick => _ = self.raw.tick(),
+            Input::Tick => self.tick(),
             // Refused only by a member that may not vote; it stays a follower.
             Input::Campaign => _ = self.raw.campaign(),
             Input::Propose { ticket, data } => {
-                if self.raw.propose(vec![], data).is_err() {
+                if !self.is_leader() || self.raw.propose(vec![], data).is_err() {
                     out.dropped.push(ticket);
                 }
             }
+            // Without a leader it is dropped, and its sender tries again.
+            Input::Forward(data) => _ = self.raw.propose(vec![], data),
+            Input::ChangeMembers { ticket, change } => {
+                // A second change while one is under way would be agreed on as nothing, and nobody told.
+                let busy = !self.is_leader() || self.raw.raft.has_pending_conf();
+                if busy || self.raw.propose_conf_change(vec![], *change).is_err() {
+                    out.dropped.push(ticket);
+                }
+            }
+            Input::Transfer(to) => self.raw.transfer_leader(to.0),
+            Input::StepDown => {
+                if self.is_leader() {
+                    let term = self.term();
+                    self.raw.raft.become_follower(term, 0);
+                }
+            }
             Input::Confirm(context) => self.raw.read_index(context),
-            // Messages of members that were removed are of no use, and no error of ours.
-            Input::Message(message) => _ = self.raw.step(*message),
+            Input::Message(message) => self.hear(*message),
+            Input::SnapshotSent { to, arrived } => {
+                let status = if arrived { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
+                self.raw.report_snapshot(to.0, status);
+            }
             Input::Persisted(number) => self.raw.on_persist_ready(number),
-            Input::Applied(index) => self.raw.advance_apply_to(index),
+            Input::Applied(applied) => {
+                self.raw.advance_apply_to(applied.index);
+                self.raw.mut_store().set_applied(applied);
+            }
             Input::Cut(cut) => {
                 self.raw.mut_store().cut(cut);
                 out.persist
@@ -187,21 +297,86 @@ impl Node {
         }
     }
 
+    fn tick(&mut self) {
+        self.guard.tick();
+        let log = &self.raw.raft.raft_log;
+        // The only voter elects itself on the spot, which raft allows only once all it has is on disk.
+        if !self.is_leader() && self.is_alone() && log.persisted < log.last_index() {
+            return;
+        }
+        self.raw.tick();
+        let campaigns = matches!(self.raw.raft.state, StateRole::PreCandidate | StateRole::Candidate);
+        self.campaigns += u64::from(campaigns && self.raw.raft.election_elapsed == 0);
+    }
+
+    fn hear(&mut self, mut message: Message) {
+        let raft = &self.raw.raft;
+        let empty = raft.prs().iter().len() == 0;
+        match self.guard.judge(&message, raft.term, raft.raft_log.last_index(), empty) {
+            Verdict::Take => {}
+            Verdict::Refuse => return,
+            Verdict::AskForState => {
+                let mut ask = Message { to: message.from, from: raft.id, ..Message::default() };
+                ask.set_msg_type(MessageType::MsgAppendResponse);
+                (ask.index, ask.reject, ask.request_snapshot) = (message.index, true, 1);
+                message.set_msg_type(MessageType::MsgHeartbeat);
+                message.clear_entries();
+                message.commit = 0;
+                self.after_write.clear();
+                self.after_write.push(ask);
+            }
+        }
+        // Messages of members that were removed are of no use, and no error of ours.
+        _ = self.raw.step(message);
+    }
+
+    /// Raft draws its election timeouts from the thread's randomness. Drawn here instead, the same seed does the same again.
+    fn draw_timeout(&mut self) {
+        let raft = &mut self.raw.raft;
+        let first = raft.election_timeout() + CAMPAIGN_AFTER;
+        let spread = (raft.election_timeout() / 2).max(MIN_SPREAD) as u64;
+        let drawn = mix(self.seed ^ mix(raft.term ^ mix(self.campaigns))) % spread;
+        raft.set_randomized_election_timeout(first + drawn as usize);
+    }
+
     /// One round of the crate's own protocol: the order of these steps is its documentation's.
     fn collect(&mut self, out: &mut Output) {
         let mut ready = self.raw.ready();
         out.send.extend(ready.take_messages());
         let committed = ready.take_committed_entries();
         out.confirmed.extend(ready.take_read_states().into_iter().map(|r| r.request_ctx));
+        let meta = ready.snapshot().get_metadata();
+        let install = (meta.index > 0).then(|| Applied {
+            index: meta.index,
+            term: meta.term,
+            conf: meta.get_conf_state().clone(),
+        });
+        let reset = install.as_ref().map(|i| Truncated { index: i.index, term: i.term });
+        if let (Some(cut), Some(applied)) = (reset, &install) {
+            self.raw.mut_store().reset(cut, applied.conf.clone());
+        }
         let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
         let hard = ready.hs().cloned();
         if let Some(hard) = &hard {
             self.raw.mut_store().set_hard(hard.clone());
         }
-        let write = LogWrite { entries, hard: hard.as_ref().map(mark), cut: None, sync: ready.must_sync() };
-        let then_send = ready.take_persisted_messages();
-        out.persist.push(Persist { number: ready.number(), write, then_send });
+        let sync = ready.must_sync() && !self.bugs.has(Bug::NoSync);
+        let mut hard = hard.as_ref().map(mark);
+        if self.bugs.has(Bug::VoteNotSaved) {
+            hard = hard.map(|h| HardMark { vote: 0, ..h });
+        }
+        let write = LogWrite { entries, hard, cut: None, reset, sync };
+        // That a leader was heard is not forgotten by a crash: nobody is voted for after a start either. Its confirmation need not wait.
+        let is_confirmation = |m: &Message| m.get_msg_type() == MessageType::MsgHeartbeatResponse;
+        let (at_once, mut then_send): (Vec<_>, Vec<_>) =
+            ready.take_persisted_messages().into_iter().partition(is_confirmation);
+        out.send.extend(at_once);
+        for mut message in self.after_write.drain(..) {
+            message.term = self.raw.raft.term;
+            then_send.push(message);
+        }
+        out.persist.push(Persist { number: ready.number(), write, install, then_send });
         self.raw.advance_append_async(ready);
         for entry in committed {
             let committed = self.committed(entry);
@@ -216,22 +391,46 @@ impl Node {
             EntryType::EntryNormal => Wanted::Data(data.to_vec()),
             EntryType::EntryConfChange => {
                 let change = ConfChange::parse_from_bytes(&data).ok();
-                let conf = change.and_then(|c| self.raw.apply_conf_change(&c).ok());
-                self.members(conf)
+                let conf = change.as_ref().and_then(|c| self.raw.apply_conf_change(c).ok());
+                self.changed(conf, change.map(|c| c.context.to_vec()))
             }
             EntryType::EntryConfChangeV2 => {
                 let change = ConfChangeV2::parse_from_bytes(&data).ok();
-                let conf = change.and_then(|c| self.raw.apply_conf_change(&c).ok());
-                self.members(conf)
+                let conf = change.as_ref().and_then(|c| self.raw.apply_conf_change(c).ok());
+                self.changed(conf, change.map(|c| c.context.to_vec()))
             }
         };
         Committed { index: entry.index, term: entry.term, wanted }
     }
 
     /// A change of members that cannot be read or made is passed over, by all members alike.
-    fn members(&mut self, conf: Option<ConfState>) -> Wanted {
+    fn changed(&mut self, conf: Option<ConfState>, note: Option<Vec<u8>>) -> Wanted {
         let Some(conf) = conf else { return Wanted::Nothing };
         self.raw.mut_store().set_conf(conf.clone());
-        Wanted::Members(conf)
+        Wanted::Members { conf, note: note.unwrap_or_default() }
     }
+}
+
+#[cfg(test)]
+impl Node {
+    /// The last entry that is known to be committed.
+    pub(in crate::meta) fn committed_index(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Term and bytes of an entry, if it is still there.
+    pub(in crate::meta) fn entry(&self, index: u64) -> Option<(u64, Vec<u8>)> {
+        let log = &self.raw.raft.raft_log;
+        let context = raft::GetEntriesContext::empty(false);
+        let entry = log.slice(index, index + 1, None, context).ok()?.pop()?;
+        Some((entry.term, entry.data.to_vec()))
+    }
+}
+
+/// A number that looks random, from another.
+fn mix(number: u64) -> u64 {
+    let mut n = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
 }

@@ -11,7 +11,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::{
-    meta::disk::{HardMark, LoadedLog, LogWrite},
+    meta::{
+        bugs::Bugs,
+        disk::{Applied, HardMark, LoadedLog, LogWrite},
+    },
     model::MemberId,
 };
 
@@ -57,7 +60,9 @@ struct Group {
 fn node(id: u64, size: u64, disk: &Disk, election_ticks: usize) -> Node {
     let conf = ConfState { voters: (1..=size).collect(), ..ConfState::default() };
     let log = LoadedLog { hard: disk.hard, entries: disk.entries.clone(), ..LoadedLog::default() };
-    Node::new(NodeOptions { id: MemberId(id), log, applied: 0, conf, election_ticks }, &logger()).unwrap()
+    let applied = Applied { conf, ..Applied::default() };
+    let bugs = Bugs::default();
+    Node::new(NodeOptions { id: MemberId(id), log, applied, election_ticks, seed: id, bugs }, &logger()).unwrap()
 }
 
 impl Group {
@@ -93,7 +98,7 @@ impl Group {
                 peer.applied.push(data.clone());
             }
             if let Some(last) = out.committed.last() {
-                inputs.push(Input::Applied(last.index));
+                inputs.push(Input::Applied(Applied { index: last.index, term: last.term, conf: peer.node.members() }));
             }
         }
         if peer.node.is_leader() {

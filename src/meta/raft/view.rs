@@ -7,7 +7,7 @@ use raft::{
     eraftpb::{ConfState, Entry, HardState, Snapshot},
 };
 
-use crate::meta::disk::{HardMark, LoadedLog, Truncated};
+use crate::meta::disk::{Applied, HardMark, LoadedLog, Truncated};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct LogView {
     cut: Truncated,
     /// From `cut.index + 1` on, without gaps.
     entries: Vec<Entry>,
+    /// What the machine has applied: where a follower that is behind the cut would begin.
+    applied: Applied,
 }
 
 pub(super) fn mark(hard: &HardState) -> HardMark {
@@ -24,10 +26,10 @@ pub(super) fn mark(hard: &HardState) -> HardMark {
 }
 
 impl LogView {
-    pub(super) fn new(loaded: LoadedLog, conf: ConfState) -> Self {
+    pub(super) fn new(loaded: LoadedLog, applied: Applied) -> Self {
         let HardMark { term, vote, commit } = loaded.hard;
         let hard = HardState { term, vote, commit, ..HardState::default() };
-        Self { hard, conf, cut: loaded.cut, entries: loaded.entries }
+        Self { hard, conf: applied.conf.clone(), cut: loaded.cut, entries: loaded.entries, applied }
     }
 
     fn first(&self) -> u64 {
@@ -56,6 +58,17 @@ impl LogView {
 
     pub(super) fn set_conf(&mut self, conf: ConfState) {
         self.conf = conf;
+    }
+
+    pub(super) fn set_applied(&mut self, applied: Applied) {
+        self.applied = applied;
+    }
+
+    /// Begins anew after a state that was received from another member.
+    pub(super) fn reset(&mut self, cut: Truncated, conf: ConfState) {
+        self.entries.clear();
+        (self.cut, self.conf) = (cut, conf);
+        self.hard.commit = self.hard.commit.max(cut.index);
     }
 
     /// Where a cut that keeps `keep` entries before `applied` would be; `None`: nothing to cut.
@@ -111,8 +124,18 @@ impl Storage for LogView {
         Ok(self.last())
     }
 
-    /// A follower behind the cut needs the state itself, which is sent by the stream between members, not by raft.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Says which state a follower behind the cut needs; the state itself is sent by the stream between members, not by raft. One that is
+    /// not among the applied members yet would not take it.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let Applied { index, term, conf } = &self.applied;
+        let known = conf.voters.iter().chain(&conf.learners).any(|id| *id == to);
+        if !known || *index == 0 || *index < request_index.max(self.cut.index) {
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut snapshot = Snapshot::default();
+        let meta = snapshot.mut_metadata();
+        (meta.index, meta.term) = (*index, *term);
+        meta.set_conf_state(conf.clone());
+        Ok(snapshot)
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Owns: what can be asked, and how callers wait. Must not know: raft and disk; the [`Host`] behind the queue does.
 
+mod group;
+
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::sync_channel,
     },
     time::Duration,
 };
@@ -15,43 +17,27 @@ use arc_swap::ArcSwap;
 use futures::{channel::oneshot, lock::Mutex as AsyncMutex};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+pub use self::group::{Group, GroupCounts};
 use super::{
     Clock, Host, ID_WINDOW, MAX_COMMAND_BYTES, MAX_IDS_AT_ONCE, MetaError, OpenError, Options,
+    bugs::{Bug, Bugs},
     busy::Busy,
     disk::Owner,
     ids::Ids,
     lease::Lease,
     machine::{Change, Command, Envelope, Member, Reply, State, plan},
+    membership::Founding,
+    peer::{NoTransport, PeerCounts, Transport},
+    queue::{Answer, Ended, Event, Queue, Rejected},
     tso::{Grant, MAX_LOGICAL, Timestamp, Tso},
 };
 use crate::model::{ClusterId, MemberId, Mono};
-
-/// Most requests that wait in the queue of the host. At the speed of a disk that syncs in a millisecond these are a fraction of a second
-/// of work; who comes later is told so at once.
-pub(super) const MAX_QUEUE: usize = 4096;
 
 /// How often a caller takes part in fetching a window before it is told that too much is going on. Each round somebody got ids, so that
 /// a caller needs more than a few only under a flood.
 const MAX_ROUNDS: usize = 64;
 
-/// Gets the outcome of a proposal.
-pub(super) type Answer = Box<dyn FnOnce(Result<Reply, MetaError>) + Send>;
-
 type Observer = Arc<dyn Fn(&Change) + Send + Sync>;
-
-/// What reaches the host.
-pub(super) enum Event {
-    /// Agree on this.
-    Propose { ticket: u64, data: Vec<u8>, answer: Answer },
-    /// The log is on disk up to the write of this number.
-    Persisted(u64),
-    /// The state is on disk; the log may be cut.
-    Flushed,
-    /// A write failed.
-    DiskFailed(Arc<str>),
-    /// End in order.
-    Stop,
-}
 
 /// Who leads, as far as this member knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,13 +47,6 @@ pub(super) struct Leadership {
     pub(super) serving: bool,
     pub(super) term: u64,
     pub(super) since: Mono,
-}
-
-/// Why nothing is accepted any more.
-#[derive(Clone, Debug)]
-pub(super) enum Ended {
-    Stopped,
-    Failed(Arc<str>),
 }
 
 /// What handle and host have in common.
@@ -89,8 +68,18 @@ pub(super) struct Shared {
     pub(super) disk_job: Busy,
     /// The host's own write of what it applies.
     pub(super) state_write: Busy,
+    /// Who is in the group.
+    pub(super) group: ArcSwap<Group>,
+    /// What other members sent and was refused.
+    pub(super) peers: PeerCounts,
+    /// Bytes of messages that wait in the queue.
+    pub(super) waiting_bytes: AtomicUsize,
+    /// State hashes that were compared with those of other members, and those that differed.
+    pub(super) hashes_compared: AtomicU64,
+    pub(super) hashes_differ: AtomicU64,
+    bugs: Bugs,
     observers: RwLock<Vec<Observer>>,
-    queue: SyncSender<Event>,
+    pub(super) queue: Box<dyn Queue>,
     next_ticket: AtomicU64,
     /// One caller at a time fetches a window; the others wait for it.
     tso_gate: AsyncMutex<()>,
@@ -108,7 +97,8 @@ impl Shared {
         owner: Owner,
         clock: Arc<dyn Clock>,
         state: Arc<State>,
-        queue: SyncSender<Event>,
+        queue: Box<dyn Queue>,
+        bugs: Bugs,
     ) -> Self {
         let ids = Ids::default();
         ids.agreed(state.id_end);
@@ -126,6 +116,12 @@ impl Shared {
             ended: OnceLock::new(),
             disk_job: Busy::default(),
             state_write: Busy::default(),
+            group: ArcSwap::default(),
+            peers: PeerCounts::default(),
+            waiting_bytes: AtomicUsize::new(0),
+            hashes_compared: AtomicU64::new(0),
+            hashes_differ: AtomicU64::new(0),
+            bugs,
             observers: RwLock::default(),
             queue,
             next_ticket: AtomicU64::new(1),
@@ -168,6 +164,18 @@ impl Shared {
         self.ended_error().unwrap_or(MetaError::Stopped)
     }
 
+    fn rejected(&self, rejected: &Rejected) -> MetaError {
+        match rejected {
+            Rejected::Full(_) => MetaError::Busy,
+            Rejected::Ended(_) => self.why_ended(),
+        }
+    }
+
+    /// Whether the lease is held; see [`Bug::StaleLeader`].
+    fn holds(&self, now: Mono) -> bool {
+        self.lease.held(now) || (self.bugs.has(Bug::StaleLeader) && self.serving.load(Ordering::Acquire))
+    }
+
     /// The bytes of a command, stamped. Whatever could not be read back never gets into the log.
     pub(super) fn encode(&self, ticket: u64, command: Command) -> Result<Vec<u8>, MetaError> {
         let envelope = Envelope { origin: self.origin, ticket, now: self.clock.now().wall, command };
@@ -184,9 +192,10 @@ impl Shared {
         match self.admit(command) {
             Ok((ticket, data)) => match self.queue.try_send(Event::Propose { ticket, data, answer }) {
                 Ok(()) => {}
-                Err(TrySendError::Full(event)) => refuse(event, MetaError::Busy),
-                Err(TrySendError::Disconnected(event)) => {
-                    refuse(event, self.why_ended());
+                Err(rejected) => {
+                    let error = self.rejected(&rejected);
+                    let (Rejected::Full(event) | Rejected::Ended(event)) = rejected;
+                    refuse(event, error);
                 }
             },
             Err(e) => answer(Err(e)),
@@ -241,7 +250,7 @@ impl Shared {
     }
 
     fn may_serve(&self, now: Mono) -> Result<(), MetaError> {
-        if self.lease.held(now) { Ok(()) } else { Err(self.ended_error().unwrap_or_else(|| self.not_leader())) }
+        if self.holds(now) { Ok(()) } else { Err(self.ended_error().unwrap_or_else(|| self.not_leader())) }
     }
 }
 
@@ -269,8 +278,29 @@ impl Meta {
     /// # Errors
     /// The folder is in use, or holds what cannot be used; see [`OpenError`].
     pub fn open(options: Options, clock: Arc<dyn Clock>, log: slog::Logger) -> Result<(Meta, Host), OpenError> {
-        let (shared, host) = Host::open(options, clock, log)?;
+        Self::open_member(options, Founding::Alone, Arc::new(NoTransport), clock, log)
+    }
+
+    /// Opens the data folder as one of several members. `founding` says how it begins when the folder is empty; what it sends to others
+    /// goes to `transport`, and what they send comes by [`Self::receive`].
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`OpenError::Founding`].
+    pub fn open_member(
+        options: Options,
+        founding: Founding,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+        log: slog::Logger,
+    ) -> Result<(Meta, Host), OpenError> {
+        let (shared, host) = Host::open(options, founding, transport, clock, log)?;
         Ok((Meta { shared }, host))
+    }
+
+    /// The handle of a core that somebody else drives.
+    #[cfg(test)]
+    pub(super) fn of(shared: Arc<Shared>) -> Meta {
+        Meta { shared }
     }
 
     /// Agrees on `command`. Returns when it is on disk here and at a quorum, applied, and all observers have been told.
@@ -318,7 +348,7 @@ impl Meta {
 
     /// Whether this member leads, has applied all that was agreed before, and holds its lease.
     pub fn is_leader(&self) -> bool {
-        self.shared.serving.load(Ordering::Acquire) && self.shared.lease.held(self.shared.clock.now().mono)
+        self.shared.serving.load(Ordering::Acquire) && self.shared.holds(self.shared.clock.now().mono)
     }
 
     /// The leader, if one is known.
@@ -462,6 +492,7 @@ impl Meta {
                     shared.may_serve(shared.clock.now().mono)?;
                     return Ok(ts);
                 }
+                Grant::Window(upper_ms) if shared.bugs.has(Bug::WindowNotSaved) => shared.tso.lifted(upper_ms),
                 Grant::Window(upper_ms) => drop(self.propose(Command::SaveTsoWindow { upper_ms }).await?),
                 Grant::Closed => return Err(shared.not_leader()),
             }

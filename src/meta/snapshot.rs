@@ -1,0 +1,208 @@
+//! The whole state on its way to a member whose entries were cut: in parts, each asked for once the one before is there.
+//!
+//! Owns: what is sent next, what is taken, when it is begun anew or given up. Must not know: raft, disk, how parts travel. The sender holds
+//! one version of the state (which shares what did not change) and one part; the receiver holds the state that is coming into being.
+
+use std::time::Duration;
+
+use super::{
+    disk::Applied,
+    machine::{Action, Row, RowKey, State},
+    peer::Chunk,
+};
+use crate::model::{MemberId, Mono};
+
+/// A part is closed when it holds so many bytes; a row may be longer than that.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A part that was not confirmed for so long is sent again.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// So often without anything new from the receiver; then raft tries the member itself again.
+const MAX_TRIES: u32 = 8;
+
+/// What the sender does next.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Next {
+    /// Nothing.
+    Wait,
+    /// Sends this part.
+    Send(Box<Chunk>),
+    /// All of it arrived.
+    Arrived,
+    /// The receiver does not answer.
+    GivenUp,
+}
+
+/// A state that is being sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    leader_term: u64,
+    applied: Applied,
+    state: State,
+    /// The first row after the current part.
+    next_row: Option<RowKey>,
+    chunk: Chunk,
+    sent_at: Mono,
+    tries: u32,
+}
+
+impl Sending {
+    /// Begins to send `state`, in which `applied` was applied last.
+    pub(super) fn new(leader_term: u64, applied: Applied, state: State, now: Mono) -> Self {
+        let mut sending =
+            Self { leader_term, applied, state, next_row: None, chunk: Chunk::default(), sent_at: now, tries: 0 };
+        sending.begin();
+        sending
+    }
+
+    /// The last entry applied in it.
+    pub(super) fn index(&self) -> u64 {
+        self.applied.index
+    }
+
+    /// The first part.
+    pub(super) fn first(&self) -> Box<Chunk> {
+        Box::new(self.chunk.clone())
+    }
+
+    fn begin(&mut self) {
+        self.next_row = None;
+        self.chunk = self.cut(None, 0, 0);
+    }
+
+    /// The part of this number that begins with this row.
+    fn cut(&mut self, from: Option<&RowKey>, number: u64, checksum: u32) -> Chunk {
+        let mut rows = vec![];
+        let mut rest = self.state.rows_from(from);
+        let next = loop {
+            let Some(row) = rest.next() else { break None };
+            if rows.len() >= CHUNK_BYTES {
+                break Some(row.key());
+            }
+            // A row that JSON cannot write does not exist: it came out of the log or a file as JSON.
+            let text = serde_json::to_vec(&row).unwrap_or_default();
+            rows.extend((text.len() as u64).to_le_bytes());
+            rows.extend(text);
+        };
+        drop(rest);
+        self.next_row = next;
+        Chunk {
+            leader_term: self.leader_term,
+            index: self.applied.index,
+            term: self.applied.term,
+            hash: self.state.hash,
+            number,
+            last: self.next_row.is_none(),
+            checksum: extend(checksum, &rows),
+            conf: self.applied.conf.clone(),
+            rows,
+        }
+    }
+
+    /// The receiver wants the part of this number of the state at `index`.
+    pub(super) fn wanted(&mut self, index: u64, number: u64, now: Mono) -> Next {
+        let current = self.chunk.number;
+        if index != self.applied.index || (number <= current && number != 0) {
+            return Next::Wait;
+        }
+        if number == current + 1 {
+            (self.tries, self.sent_at) = (0, now);
+            if self.chunk.last {
+                return Next::Arrived;
+            }
+            let from = self.next_row.take();
+            self.chunk = self.cut(from.as_ref(), number, self.chunk.checksum);
+            return Next::Send(self.first());
+        }
+        if number == 0 && current > 0 {
+            // It lost what it had. Tries go on, so that this cannot go round for ever.
+            self.tries += 1;
+            self.sent_at = now;
+            self.begin();
+            return if self.tries > MAX_TRIES { Next::GivenUp } else { Next::Send(self.first()) };
+        }
+        Next::Wait
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Mono) -> Next {
+        if now.since(self.sent_at) < PATIENCE {
+            return Next::Wait;
+        }
+        (self.tries, self.sent_at) = (self.tries + 1, now);
+        if self.tries > MAX_TRIES { Next::GivenUp } else { Next::Send(self.first()) }
+    }
+}
+
+/// A state that has arrived.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) leader_term: u64,
+    pub(super) applied: Applied,
+    pub(super) state: State,
+}
+
+/// A state that is arriving.
+#[derive(Debug, Default)]
+pub(super) struct Receiving {
+    from: MemberId,
+    index: u64,
+    hash: u64,
+    /// Number of the next part.
+    next: u64,
+    checksum: u32,
+    state: State,
+    /// All of it was here, and was handed on.
+    done: bool,
+}
+
+impl Receiving {
+    /// Takes a part. Says which is wanted next, and returns the state if it is complete.
+    pub(super) fn take(&mut self, from: MemberId, chunk: &Chunk) -> (u64, Option<Received>) {
+        let same = (self.from, self.index, self.hash) == (from, chunk.index, chunk.hash);
+        if chunk.number == 0 && !(same && self.next > 0 && !self.done) {
+            *self = Self { from, index: chunk.index, hash: chunk.hash, ..Self::default() };
+        } else if !same {
+            return (0, None);
+        }
+        if chunk.number != self.next {
+            return (self.next, None);
+        }
+        let checksum = extend(self.checksum, &chunk.rows);
+        if checksum != chunk.checksum || !read_rows(&chunk.rows, &mut self.state) {
+            *self = Self::default();
+            return (0, None);
+        }
+        (self.checksum, self.next) = (checksum, self.next + 1);
+        if !chunk.last {
+            return (self.next, None);
+        }
+        let state = std::mem::take(&mut self.state);
+        if state.hash != chunk.hash {
+            *self = Self::default();
+            return (0, None);
+        }
+        self.done = true;
+        let applied = Applied { index: chunk.index, term: chunk.term, conf: chunk.conf.clone() };
+        (self.next, Some(Received { leader_term: chunk.leader_term, applied, state }))
+    }
+}
+
+fn extend(checksum: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(checksum);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Reads rows into `state`; false when they are not rows.
+fn read_rows(mut bytes: &[u8], state: &mut State) -> bool {
+    while let Some((length, rest)) = bytes.split_first_chunk::<8>() {
+        let text = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|l| rest.split_at_checked(l));
+        let Some((text, rest)) = text else { return false };
+        let Ok(row) = serde_json::from_slice::<Row>(text) else { return false };
+        state.apply(&Action::Put(row));
+        bytes = rest;
+    }
+    bytes.is_empty()
+}
