@@ -30,12 +30,16 @@ pub(in crate::meta) enum Unsynced {
     Torn,
     /// Some there, in part, by this seed.
     Mixed(u64),
+    /// All there: the process was killed, the machine went on.
+    Kept,
 }
 
 #[derive(Debug, Default)]
 struct Disk {
     contents: Vec<Vec<u8>>,
     names: BTreeMap<String, usize>,
+    /// What was on disk for good before the trace began.
+    base: (Vec<Vec<u8>>, BTreeMap<String, usize>),
     trace: Vec<Op>,
     locked: bool,
     /// Syncs that still succeed.
@@ -122,9 +126,39 @@ impl FaultDisk {
     /// What is on the disk when the power goes at `moment`.
     pub(in crate::meta) fn after_power_cut(&self, moment: usize, unsynced: Unsynced) -> FaultDisk {
         let disk = self.0.lock();
-        let mut image = Disk::default();
+        let (mut image, waiting) = disk.synced(moment);
+        image.take_unsynced(&waiting, unsynced);
+        image.base = (image.contents.clone(), image.names.clone());
+        FaultDisk(Arc::new(Mutex::new(image)))
+    }
+
+    /// Forgets how things came to be that are on disk for good; moments from before mean nothing any more.
+    pub(in crate::meta) fn forget_history(&self) {
+        let mut disk = self.0.lock();
+        let (image, waiting) = disk.synced(disk.trace.len());
+        (disk.base, disk.trace) = ((image.contents, image.names), waiting);
+    }
+
+    /// A disk with room and without faults again.
+    pub(in crate::meta) fn repair(&self) {
+        let mut disk = self.0.lock();
+        (disk.room, disk.syncs_left) = (None, None);
+    }
+}
+
+fn file_of(op: &Op) -> Option<usize> {
+    match op {
+        Op::Create { file, .. } | Op::Write { file, .. } | Op::SetLen { file, .. } | Op::Sync { file } => Some(*file),
+        Op::Rename { .. } | Op::SyncDir => None,
+    }
+}
+
+impl Disk {
+    /// What is on disk for good at `moment`, and what is not yet.
+    fn synced(&self, moment: usize) -> (Disk, Vec<Op>) {
+        let mut image = Disk { contents: self.base.0.clone(), names: self.base.1.clone(), ..Disk::default() };
         let mut waiting: Vec<Op> = vec![];
-        for op in &disk.trace[..moment] {
+        for op in &self.trace[..moment] {
             match op {
                 Op::Create { file, name } => {
                     image.contents.resize_with((*file + 1).max(image.contents.len()), Vec::new);
@@ -145,29 +179,7 @@ impl FaultDisk {
                 other => waiting.push(other.clone()),
             }
         }
-        image.take_unsynced(&waiting, unsynced);
-        image.begin_trace();
-        FaultDisk(Arc::new(Mutex::new(image)))
-    }
-}
-
-fn file_of(op: &Op) -> Option<usize> {
-    match op {
-        Op::Create { file, .. } | Op::Write { file, .. } | Op::SetLen { file, .. } | Op::Sync { file } => Some(*file),
-        Op::Rename { .. } | Op::SyncDir => None,
-    }
-}
-
-impl Disk {
-    /// Makes the trace tell how everything that is here came here, synced.
-    fn begin_trace(&mut self) {
-        self.trace.clear();
-        for (file, content) in self.contents.iter().enumerate() {
-            let name = self.names.iter().find(|(_, f)| **f == file).map_or(String::new(), |(n, _)| n.clone());
-            self.trace.push(Op::Create { file, name });
-            self.trace.push(Op::Write { file, offset: 0, data: content.clone() });
-            self.trace.push(Op::Sync { file });
-        }
+        (image, waiting)
     }
 
     fn rename(&mut self, op: &Op) {
@@ -181,7 +193,7 @@ impl Disk {
     fn take_unsynced(&mut self, waiting: &[Op], unsynced: Unsynced) {
         let mut rng = match unsynced {
             Unsynced::Lost => return,
-            Unsynced::Torn => None,
+            Unsynced::Torn | Unsynced::Kept => None,
             Unsynced::Mixed(seed) => Some(ChaCha8Rng::seed_from_u64(seed)),
         };
         for (at, op) in waiting.iter().enumerate() {
@@ -193,7 +205,7 @@ impl Disk {
             if let Op::Write { data, .. } = &mut op {
                 let keep = match &mut rng {
                     Some(rng) => rng.random_bool(0.3).then(|| rng.random_range(0..=data.len())),
-                    None => last.then_some(data.len() / 2),
+                    None => (last && unsynced == Unsynced::Torn).then_some(data.len() / 2),
                 };
                 data.truncate(keep.unwrap_or(data.len()));
             }

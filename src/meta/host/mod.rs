@@ -11,5 +11,7 @@ mod lead;
 mod send;
 mod threads;
 
+#[cfg(test)]
+pub(super) use self::core::CoreOptions;
 pub(super) use self::core::{Core, Todo};
 pub use self::threads::{Host, HostHandle};

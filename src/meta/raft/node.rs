@@ -301,7 +301,8 @@ impl Node {
         self.guard.tick();
         let log = &self.raw.raft.raft_log;
         // The only voter elects itself on the spot, which raft allows only once all it has is on disk.
-        if !self.is_leader() && self.is_alone() && log.persisted < log.last_index() {
+        let unready = self.is_alone() && log.persisted < log.last_index();
+        if !self.is_leader() && (unready || self.is_installing()) {
             return;
         }
         self.raw.tick();
@@ -309,7 +310,15 @@ impl Node {
         self.campaigns += u64::from(campaigns && self.raw.raft.election_elapsed == 0);
     }
 
+    /// A received state is not applied yet. Raft would look for entries before it if it campaigned now.
+    fn is_installing(&self) -> bool {
+        self.raw.raft.raft_log.applied < self.raw.store().cut_index()
+    }
+
     fn hear(&mut self, mut message: Message) {
+        if self.is_installing() && message.get_msg_type() == MessageType::MsgTimeoutNow {
+            return;
+        }
         let raft = &self.raw.raft;
         let empty = raft.prs().iter().len() == 0;
         match self.guard.judge(&message, raft.term, raft.raft_log.last_index(), empty) {

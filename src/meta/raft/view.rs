@@ -32,6 +32,11 @@ impl LogView {
         Self { hard, conf: applied.conf.clone(), cut: loaded.cut, entries: loaded.entries, applied }
     }
 
+    /// The entry before the first.
+    pub(super) fn cut_index(&self) -> u64 {
+        self.cut.index
+    }
+
     fn first(&self) -> u64 {
         self.cut.index + 1
     }
