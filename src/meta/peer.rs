@@ -71,6 +71,8 @@ pub enum PeerError {
 /// A part of a state on its way to a member whose entries were cut.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Chunk {
+    /// What tells one attempt to send a state from another.
+    pub(super) session: u64,
     /// The leader's term.
     pub(super) leader_term: u64,
     /// The last entry applied in this state, and its term.
@@ -96,8 +98,8 @@ pub(super) enum Body {
     Raft(Box<Message>),
     /// A part of a state.
     Chunk(Box<Chunk>),
-    /// Of the state at `index` the part `wanted` is wanted next; when that is one after the last, all of it is here.
-    ChunkTaken { index: u64, wanted: u64 },
+    /// Of the state that is sent in this session the part `wanted` is wanted next; when that is one after the last, all of it is here.
+    ChunkTaken { session: u64, wanted: u64 },
     /// The hash of the state once `index` was applied.
     StateHash { index: u64, hash: u64 },
 }
@@ -144,9 +146,10 @@ pub(super) fn encode(owner: Owner, to: MemberId, body: &Body) -> Option<Vec<u8>>
         }
         Body::Chunk(chunk) => {
             bytes.push(CHUNK);
-            let Chunk { leader_term, index, term, hash, number, last, checksum, conf, rows } = &**chunk;
+            let Chunk { session, leader_term, index, term, hash, number, last, checksum, conf, rows } = &**chunk;
             let conf = conf.write_to_bytes().ok()?;
             let numbers = [
+                *session,
                 *leader_term,
                 *index,
                 *term,
@@ -160,9 +163,9 @@ pub(super) fn encode(owner: Owner, to: MemberId, body: &Body) -> Option<Vec<u8>>
             bytes.extend(conf);
             bytes.extend(rows);
         }
-        Body::ChunkTaken { index, wanted } => {
+        Body::ChunkTaken { session, wanted } => {
             bytes.push(CHUNK_TAKEN);
-            put(&mut bytes, &[*index, *wanted]);
+            put(&mut bytes, &[*session, *wanted]);
         }
         Body::StateHash { index, hash } => {
             bytes.push(STATE_HASH);
@@ -219,8 +222,8 @@ impl Reader<'_> {
             RAFT => Body::Raft(Box::new(Message::parse_from_bytes(self.0).ok()?)),
             CHUNK => Body::Chunk(Box::new(self.chunk()?)),
             CHUNK_TAKEN => {
-                let [index, wanted] = self.numbers()?;
-                Body::ChunkTaken { index, wanted }
+                let [session, wanted] = self.numbers()?;
+                Body::ChunkTaken { session, wanted }
             }
             STATE_HASH => {
                 let [index, hash] = self.numbers()?;
@@ -231,9 +234,10 @@ impl Reader<'_> {
     }
 
     fn chunk(&mut self) -> Option<Chunk> {
-        let [leader_term, index, term, hash, number, last, checksum, conf] = self.numbers()?;
+        let [session, leader_term, index, term, hash, number, last, checksum, conf] = self.numbers()?;
         let (conf, rows) = self.0.split_at_checked(usize::try_from(conf).ok()?)?;
         Some(Chunk {
+            session,
             leader_term,
             index,
             term,
@@ -264,7 +268,7 @@ mod tests {
         vec![
             Body::Raft(Box::new(message)),
             Body::Chunk(Box::new(chunk)),
-            Body::ChunkTaken { index: 1, wanted: 2 },
+            Body::ChunkTaken { session: 1, wanted: 2 },
             Body::StateHash { index: 3, hash: 4 },
         ]
     }

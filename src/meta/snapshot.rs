@@ -37,6 +37,7 @@ pub(super) enum Next {
 /// A state that is being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
+    session: u64,
     leader_term: u64,
     applied: Applied,
     state: State,
@@ -50,8 +51,16 @@ pub(super) struct Sending {
 impl Sending {
     /// Begins to send `state`, in which `applied` was applied last.
     pub(super) fn new(leader_term: u64, applied: Applied, state: State, now: Mono) -> Self {
-        let mut sending =
-            Self { leader_term, applied, state, next_row: None, chunk: Chunk::default(), sent_at: now, tries: 0 };
+        let mut sending = Self {
+            session: now.0,
+            leader_term,
+            applied,
+            state,
+            next_row: None,
+            chunk: Chunk::default(),
+            sent_at: now,
+            tries: 0,
+        };
         sending.begin();
         sending
     }
@@ -88,6 +97,7 @@ impl Sending {
         drop(rest);
         self.next_row = next;
         Chunk {
+            session: self.session,
             leader_term: self.leader_term,
             index: self.applied.index,
             term: self.applied.term,
@@ -100,10 +110,10 @@ impl Sending {
         }
     }
 
-    /// The receiver wants the part of this number of the state at `index`.
-    pub(super) fn wanted(&mut self, index: u64, number: u64, now: Mono) -> Next {
+    /// The receiver wants the part of this number.
+    pub(super) fn wanted(&mut self, session: u64, number: u64, now: Mono) -> Next {
         let current = self.chunk.number;
-        if index != self.applied.index || (number <= current && number != 0) {
+        if session != self.session || (number <= current && number != 0) {
             return Next::Wait;
         }
         if number == current + 1 {
@@ -146,25 +156,22 @@ pub(super) struct Received {
 /// A state that is arriving.
 #[derive(Debug, Default)]
 pub(super) struct Receiving {
-    from: MemberId,
-    index: u64,
-    hash: u64,
+    /// Sender and session; `None`: nothing has come yet.
+    of: Option<(MemberId, u64)>,
     /// Number of the next part.
     next: u64,
     checksum: u32,
     state: State,
-    /// All of it was here, and was handed on.
-    done: bool,
 }
 
 impl Receiving {
     /// Takes a part. Says which is wanted next, and returns the state if it is complete.
     pub(super) fn take(&mut self, from: MemberId, chunk: &Chunk) -> (u64, Option<Received>) {
-        let same = (self.from, self.index, self.hash) == (from, chunk.index, chunk.hash);
-        if chunk.number == 0 && !(same && self.next > 0 && !self.done) {
-            *self = Self { from, index: chunk.index, hash: chunk.hash, ..Self::default() };
-        } else if !same {
-            return (0, None);
+        if self.of != Some((from, chunk.session)) {
+            if chunk.number != 0 {
+                return (0, None);
+            }
+            *self = Self { of: Some((from, chunk.session)), ..Self::default() };
         }
         if chunk.number != self.next {
             return (self.next, None);
@@ -183,7 +190,6 @@ impl Receiving {
             *self = Self::default();
             return (0, None);
         }
-        self.done = true;
         let applied = Applied { index: chunk.index, term: chunk.term, conf: chunk.conf.clone() };
         (self.next, Some(Received { leader_term: chunk.leader_term, applied, state }))
     }

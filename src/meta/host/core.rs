@@ -309,6 +309,9 @@ impl Core {
             for persist in persist {
                 self.queue_write(persist, &mut inputs)?;
             }
+            if !self.installing {
+                self.received = None;
+            }
             self.drop_proposals(&dropped);
             self.confirm_lease(&confirmed);
             self.committed.extend(committed);
@@ -396,6 +399,24 @@ impl Core {
 
     pub(in crate::meta) fn id(&self) -> MemberId {
         self.this.id
+    }
+
+    /// For messages about what went wrong.
+    pub(in crate::meta) fn summary(&self) -> String {
+        format!(
+            "{} term {} leader {:?} applied {} committed {} waiting {} disk busy {} flushing {} installing {} followers {:?} sending {:?}",
+            self.this.id,
+            self.node.term(),
+            self.node.leader(),
+            self.applied.index,
+            self.node.committed_index(),
+            self.committed.len(),
+            self.disk_busy,
+            self.flushing.is_some(),
+            self.installing,
+            self.node.followers(),
+            self.peers.sending.keys(),
+        )
     }
 }
 

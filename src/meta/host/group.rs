@@ -37,7 +37,7 @@ impl Core {
     /// Another member says something.
     pub(super) fn hear(&mut self, message: PeerMessage, inputs: &mut Vec<Input>) {
         let PeerMessage { from, body } = message;
-        if !self.node.knows(from) || from == self.this.id {
+        if !self.node.listens_to(from) || from == self.this.id {
             self.shared.peers.unknown.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -51,7 +51,7 @@ impl Core {
             Body::Raft(message) if message.has_snapshot() => {}
             Body::Raft(message) => inputs.push(Input::Message(message)),
             Body::Chunk(chunk) => self.take_chunk(from, &chunk, inputs),
-            Body::ChunkTaken { index, wanted } => self.chunk_taken(from, index, wanted, inputs),
+            Body::ChunkTaken { session, wanted } => self.chunk_taken(from, session, wanted, inputs),
             Body::StateHash { index, hash } => self.hear_hash(from, index, hash),
         }
     }

@@ -133,10 +133,10 @@ impl Core {
     }
 
     /// A member wants the next part.
-    pub(super) fn chunk_taken(&mut self, from: MemberId, index: u64, wanted: u64, inputs: &mut Vec<Input>) {
+    pub(super) fn chunk_taken(&mut self, from: MemberId, session: u64, wanted: u64, inputs: &mut Vec<Input>) {
         let now = self.now();
         if let Some(sending) = self.peers.sending.get_mut(&from) {
-            let next = sending.wanted(index, wanted, now);
+            let next = sending.wanted(session, wanted, now);
             self.follow_sending(from, next, inputs);
         }
     }
@@ -165,9 +165,9 @@ impl Core {
     /// A part of a state has come.
     pub(super) fn take_chunk(&mut self, from: MemberId, chunk: &Chunk, inputs: &mut Vec<Input>) {
         let (wanted, received) = self.peers.receiving.take(from, chunk);
-        self.send_body(from, &Body::ChunkTaken { index: chunk.index, wanted });
-        // While one is being put on disk, another one is not wanted.
-        if let Some(received) = received.filter(|_| !self.installing) {
+        self.send_body(from, &Body::ChunkTaken { session: chunk.session, wanted });
+        // While one is on its way to raft and to disk, another one is not wanted.
+        if let Some(received) = received.filter(|_| !self.installing && self.received.is_none()) {
             let mut message = Message { from: from.0, to: self.this.id.0, ..Message::default() };
             message.set_msg_type(MessageType::MsgSnapshot);
             message.term = received.leader_term;

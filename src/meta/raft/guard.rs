@@ -41,6 +41,11 @@ impl Guard {
         self.quiet = self.quiet.saturating_sub(1);
     }
 
+    /// Whether a leader was heard lately, or this member has only just started.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet > 0
+    }
+
     /// Looks at a message; `term` and `last` are this member's, `empty`: it knows of no members yet.
     pub(super) fn judge(&mut self, message: &Message, term: u64, last: u64, empty: bool) -> Verdict {
         let from_leader = message.term >= term;

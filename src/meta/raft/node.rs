@@ -208,10 +208,16 @@ impl Node {
         self.raw.raft.prs().conf().to_conf_state()
     }
 
-    /// Whether this one is a member; a member that has not learned of any yet takes everybody for one.
+    /// Whether this one is a member, as far as is known here.
     pub(in crate::meta) fn knows(&self, id: MemberId) -> bool {
-        let progress = self.raw.raft.prs();
-        progress.get(id.0).is_some() || progress.iter().len() == 0
+        self.raw.raft.prs().get(id.0).is_some()
+    }
+
+    /// Whether what this one says is heard at all. Who is no member is a stranger only to those who have a leader: a member that was
+    /// away does not know who has joined meanwhile, and may lead by now.
+    pub(in crate::meta) fn listens_to(&self, id: MemberId) -> bool {
+        let has_leader = self.is_leader() || self.guard.is_quiet();
+        self.knows(id) || !has_leader || self.leader() == Some(id) || self.raw.raft.prs().iter().len() == 0
     }
 
     /// The followers; none unless it leads.

@@ -396,7 +396,7 @@ impl World {
             let Some(machine) = self.places.get(&MemberId(*id)).map(|at| &self.machines[*at]) else { continue };
             let Some(other) = machine.run.as_ref().filter(|_| !machine.gone) else { continue };
             if (other.core.applied().index, other.core.state_hash()) != (applied, hash) {
-                return Ok(Some(format!("{} has applied {}, the leader {applied}", id, other.core.applied().index)));
+                return Ok(Some(format!("{}; {}", run.core.summary(), other.core.summary())));
             }
             self.checks.holds_all(&other.meta.state(), MemberId(*id))?;
         }
