@@ -22,10 +22,6 @@ pub(super) enum Bug {
     SendBeforeWrite,
     /// A received state is put on disk in two steps.
     SnapshotNotAtomic,
-    /// A lease counts from the confirmation instead of from before the question.
-    LeaseFromConfirmation,
-    /// After a pause all ticks come that were missed.
-    TicksBurst,
     /// A member applies something of its own.
     AppliesDifferently,
     /// A proposer is answered before anything is agreed.

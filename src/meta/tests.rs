@@ -4,6 +4,7 @@
 
 mod cluster;
 mod durability;
+mod group;
 mod refused;
 mod serving;
 mod windows;

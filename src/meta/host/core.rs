@@ -232,10 +232,6 @@ impl Core {
         }
         // One, however long the pause was: ticks that burst would take a pause of this member for silence of the others.
         inputs.push(Input::Tick);
-        if self.bugs.has(Bug::TicksBurst) {
-            inputs
-                .extend((1..100).take_while(|i| self.tick_at.plus(self.timings.tick * *i) < now).map(|_| Input::Tick));
-        }
         self.tick_at = now.plus(self.timings.tick);
         self.lead_on(now, inputs);
         self.tick_sending(now, inputs);
@@ -404,7 +400,8 @@ impl Core {
     /// For messages about what went wrong.
     pub(in crate::meta) fn summary(&self) -> String {
         format!(
-            "{} term {} leader {:?} applied {} committed {} waiting {} disk busy {} flushing {} installing {} followers {:?} sending {:?}",
+            "{} term {} leader {:?} applied {} committed {} waiting {} disk busy {} flushing {} installing {} \
+             leading {:?} handing over {} begun {} introduced {} known {} followers {:?} sending {:?}",
             self.this.id,
             self.node.term(),
             self.node.leader(),
@@ -414,6 +411,11 @@ impl Core {
             self.disk_busy,
             self.flushing.is_some(),
             self.installing,
+            self.leading,
+            self.transfer.is_some(),
+            self.begun_term,
+            self.introduced_term,
+            self.is_known(),
             self.node.followers(),
             self.peers.sending.keys(),
         )

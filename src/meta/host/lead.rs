@@ -81,12 +81,8 @@ impl Core {
         for context in confirmed {
             let (words, rest) = context.as_chunks::<8>();
             let ([stamp, term], []) = (words, rest) else { continue };
-            let stamp = match self.bugs.has(Bug::LeaseFromConfirmation) {
-                true => self.now(),
-                false => Mono(u64::from_le_bytes(*stamp)),
-            };
             if self.leading == Some(u64::from_le_bytes(*term)) && self.transfer.is_none() {
-                self.shared.lease.confirm(stamp, self.promise());
+                self.shared.lease.confirm(Mono(u64::from_le_bytes(*stamp)), self.promise());
             }
         }
     }
@@ -138,7 +134,7 @@ impl Core {
         Member { leader_priority, ..self.this.clone() }
     }
 
-    fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         self.state.members.get(&self.this.id).is_some_and(|m| **m == self.own_row())
     }
 

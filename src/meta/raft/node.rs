@@ -422,6 +422,11 @@ impl Node {
     fn changed(&mut self, conf: Option<ConfState>, note: Option<Vec<u8>>) -> Wanted {
         let Some(conf) = conf else { return Wanted::Nothing };
         self.raw.mut_store().set_conf(conf.clone());
+        // A change that was proposed by an earlier leader may remove the present one. Raft would have it go on, and not survive that.
+        if self.is_leader() && !self.knows(MemberId(self.raw.raft.id)) {
+            let term = self.term();
+            self.raw.raft.become_follower(term, 0);
+        }
         Wanted::Members { conf, note: note.unwrap_or_default() }
     }
 }

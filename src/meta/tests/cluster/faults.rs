@@ -1,6 +1,9 @@
 //! Faults: which one comes next, and what it does.
 
-use rand::{Rng, seq::IndexedRandom};
+use rand::{
+    Rng,
+    seq::{IndexedRandom, SliceRandom},
+};
 
 use super::{
     plan::{Fault, MS, SECOND},
@@ -57,6 +60,10 @@ impl World {
                 self.partition();
                 Ok(())
             }
+            Fault::Ambush => {
+                self.lie_in_wait();
+                Ok(())
+            }
             Fault::Clock => {
                 self.jump(at);
                 Ok(())
@@ -93,6 +100,12 @@ impl World {
             // Two are left at least.
             (Fault::Remove, Some(id)) if others.len() > 1 => self.remove_member(leader, id),
             (Fault::Transfer, to) => {
+                // Who hands over does not hear what comes of it.
+                if self.plan.faults.contains(&Fault::Partition) && self.rng.random_bool(0.3) {
+                    let deaf = (0..self.machines.len()).map(|m| (m, leader)).collect();
+                    let lasts = self.rng.random_range(200..1500) * MS;
+                    self.block(deaf, lasts);
+                }
                 let to = to.filter(|_| self.rng.random_bool(0.7));
                 self.transfer(leader, to)
             }
@@ -157,13 +170,38 @@ impl World {
     fn partition(&mut self) {
         self.counts.partitions += 1;
         let count = self.machines.len();
+        let lasts = self.rng.random_range(100..5000) * MS;
+        if self.rng.random_bool(0.3) {
+            // Only these two; the others reach both.
+            let (a, b) = (self.rng.random_range(0..count), self.rng.random_range(0..count));
+            self.block([(a, b), (b, a)].into(), lasts);
+            return;
+        }
         let one_way = self.rng.random_bool(0.3);
         let alone = self.rng.random_bool(0.4).then(|| self.rng.random_range(0..count));
         let here: Vec<bool> = (0..count).map(|m| alone.map_or_else(|| self.rng.random_bool(0.5), |a| a == m)).collect();
         let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
         let cut = pairs.filter(|(a, b)| here[*a] != here[*b] && (!one_way || here[*a])).collect();
-        let lasts = self.rng.random_range(100..5000) * MS;
         self.block(cut, lasts);
+    }
+
+    /// One follower is kept from the leader, so that it campaigns; later another one is restarted and does not hear the leader again.
+    fn lie_in_wait(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let mut others: Vec<usize> =
+            (0..self.machines.len()).filter(|m| *m != leader && self.machines[*m].is_up()).collect();
+        others.shuffle(&mut self.rng);
+        let [candidate, voter, ..] = others[..] else { return };
+        self.counts.partitions += 1;
+        self.block([(leader, candidate), (candidate, leader)].into(), 8 * SECOND);
+        let delay = self.rng.random_range(1500..6000) * MS;
+        self.after(delay, Happening::Strike { leader, voter });
+    }
+
+    pub(super) fn strike(&mut self, leader: usize, voter: usize) {
+        self.block([(leader, voter), (voter, leader)].into(), 2 * SECOND);
+        self.fall(voter, true);
+        self.after(MS, Happening::Start(voter));
     }
 
     fn jump(&mut self, at: usize) {

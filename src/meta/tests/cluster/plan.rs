@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Pause,
     /// Some cannot reach others, perhaps one way only.
     Partition,
+    /// A member that has a leader is restarted while another one, which has none, campaigns.
+    Ambush,
     /// A wall clock jumps, or stands.
     Clock,
     /// A disk is slow, or hangs.
@@ -37,12 +39,13 @@ pub(super) enum Fault {
     Remove,
 }
 
-pub(super) const ALL: [Fault; 11] = [
+pub(super) const ALL: [Fault; 12] = [
     Fault::Crash,
     Fault::Kill,
     Fault::CrashAll,
     Fault::Pause,
     Fault::Partition,
+    Fault::Ambush,
     Fault::Clock,
     Fault::SlowDisk,
     Fault::BadDisk,
@@ -101,10 +104,20 @@ impl Plan {
         }
     }
 
-    /// A world with a fault put back on purpose, and with what brings it to light.
-    pub(super) fn with(bug: Bug, faults: &[Fault], seed: u64) -> Self {
+    /// A world in which little is left to chance but these faults, one soon after the other, on a quick network.
+    pub(super) fn only(seed: u64, faults: &[Fault]) -> Self {
         let plan = Self::of(seed);
-        let faults = if faults.is_empty() { plan.faults.clone() } else { faults.to_vec() };
-        Self { bug: Some(bug), faults, ..plan }
+        Self {
+            members: 3,
+            faults: faults.to_vec(),
+            fault_gap: 200 * MS,
+            request_gap: 10 * MS,
+            lost: 0,
+            doubled: 0,
+            delay: 3 * MS,
+            long_delay: 3 * MS,
+            lasts: 25 * SECOND,
+            ..plan
+        }
     }
 }

@@ -43,6 +43,7 @@ pub(super) enum Happening {
     Resume(usize),
     Heal(u64),
     DiskHeals(usize),
+    Strike { leader: usize, voter: usize },
 }
 
 /// What was done. A run that did nothing has shown nothing.
@@ -204,6 +205,12 @@ impl World {
             }
             Happening::Heal(partition) => {
                 self.blocked.remove(&partition);
+                Ok(())
+            }
+            Happening::Strike { leader, voter } => {
+                if !self.calm {
+                    self.strike(leader, voter);
+                }
                 Ok(())
             }
             Happening::DiskHeals(machine) => {
@@ -384,7 +391,11 @@ impl World {
 
     /// Whether all members have the same and one of them serves; what is missing otherwise.
     fn is_well(&mut self) -> Result<Option<String>, String> {
-        let Some(leader) = self.leader() else { return Ok(Some("nobody leads".into())) };
+        let Some(leader) = self.leader() else {
+            let all: Vec<String> =
+                self.machines.iter().filter_map(|m| m.run.as_ref()).map(|r| r.core.summary()).collect();
+            return Ok(Some(format!("nobody leads: {all:#?}")));
+        };
         let Some(run) = &self.machines[leader].run else { return Ok(None) };
         if run.core.node().members().voters.len() > 1 && run.core.applied().index == 0 {
             return Ok(Some("nothing is applied".into()));
@@ -409,6 +420,23 @@ impl World {
             }
         }
         Ok(None)
+    }
+
+    /// Kills the leader of a quiet cluster. For how many milliseconds nobody gets a timestamp.
+    pub(super) fn silence_after_kill(mut self) -> Result<u64, String> {
+        let end = self.now + 10 * SECOND;
+        while self.now < end {
+            self.happen()?;
+        }
+        let leader = self.leader().ok_or("nobody leads")?;
+        self.machines[leader].gone = true;
+        self.machines[leader].run = None;
+        self.forget_requests(leader);
+        let (killed, before) = (self.now, self.counts.timestamps);
+        while self.counts.timestamps == before && self.now < killed + PATIENCE {
+            self.happen()?;
+        }
+        Ok((self.now - killed) / MS)
     }
 
     /// Runs a world; a panic in it is an error as well.
