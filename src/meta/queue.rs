@@ -54,9 +54,9 @@ pub(super) enum Event {
 /// Why an event was not taken; it comes back.
 pub(super) enum Rejected {
     /// Too many wait.
-    Full(Event),
+    Full(Box<Event>),
     /// Nobody takes them any more.
-    Ended(Event),
+    Ended(Box<Event>),
 }
 
 /// The way to the host.
@@ -71,8 +71,8 @@ pub(super) struct Channel(pub(super) SyncSender<Event>);
 impl Queue for Channel {
     fn try_send(&self, event: Event) -> Result<(), Rejected> {
         self.0.try_send(event).map_err(|e| match e {
-            TrySendError::Full(event) => Rejected::Full(event),
-            TrySendError::Disconnected(event) => Rejected::Ended(event),
+            TrySendError::Full(event) => Rejected::Full(Box::new(event)),
+            TrySendError::Disconnected(event) => Rejected::Ended(Box::new(event)),
         })
     }
 }

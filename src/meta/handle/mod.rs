@@ -195,7 +195,7 @@ impl Shared {
                 Err(rejected) => {
                     let error = self.rejected(&rejected);
                     let (Rejected::Full(event) | Rejected::Ended(event)) = rejected;
-                    refuse(event, error);
+                    refuse(*event, error);
                 }
             },
             Err(e) => answer(Err(e)),

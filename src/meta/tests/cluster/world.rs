@@ -290,7 +290,7 @@ impl World {
             self.begin_job(at, job);
         }
         for (to, bytes) in send {
-            self.send(at, to, bytes);
+            self.send(at, to, &bytes);
         }
         let machine = &mut self.machines[at];
         if let Some(run) = &mut machine.run {
@@ -332,8 +332,8 @@ impl World {
         self.step(at)
     }
 
-    fn send(&mut self, from: usize, to: MemberId, bytes: Vec<u8>) {
-        self.note(bytes.len() as u64 ^ u64::from(crc32fast::hash(&bytes)));
+    fn send(&mut self, from: usize, to: MemberId, bytes: &[u8]) {
+        self.note(bytes.len() as u64 ^ u64::from(crc32fast::hash(bytes)));
         self.counts.messages += 1;
         let Some(place) = self.places.get(&to).copied() else { return };
         let cut = self.blocked.values().any(|pairs| pairs.contains(&(from, place)));
@@ -347,7 +347,7 @@ impl World {
         for _ in 0..copies {
             let late = !self.calm && self.rng.random_bool(0.05);
             let delay = self.rng.random_range(MS / 10..=if late { long.max(delay) } else { delay });
-            self.after(delay, Happening::Deliver { to, bytes: bytes.clone() });
+            self.after(delay, Happening::Deliver { to, bytes: bytes.to_vec() });
         }
     }
 
