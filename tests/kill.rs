@@ -333,6 +333,9 @@ fn sum(scrape: &str, family: &str, labels: &[&str]) -> Option<f64> {
 /// Families without a series in [`the_patrol_follows_its_interval_and_metrics_are_fed`], and what would make one.
 const UNUSED: &[(&str, &str)] = &[
     ("pd_scheduler_balance_direction", "stores that are not level"),
+    ("pd_hotcache_status", "a hot peer"),
+    ("pd_scheduler_evicted_slow_store_status", "a slow store"),
+    ("pd_scheduler_evicted_stopping_store_status", "a store that is stopping"),
     ("pd_core_query_region_count", "QueryRegion"),
     ("pd_server_bucket_report", "ReportBuckets"),
     ("pd_cluster_bucket_event", "ReportBuckets"),
