@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use super::deny::{Cause, denied};
 use crate::{
     model::{Peer, Region, StoreId},
     scheduler::{
-        filter::{self, Budget, Refusal},
+        filter::{self, Budget, Refusal, Wanted, choose_target},
         outcome::{LimitKind, Reason, ScheduleLimit},
         placement::labels,
         view::ClusterView,
@@ -44,6 +45,28 @@ pub(super) fn may_improve(view: &ClusterView<'_>, budget: &dyn Budget, from: &St
         Some(Refusal::ExceedRemoveLimit) => Err(Reason::StoreLimit { store: from.id(), kind: LimitKind::RemovePeer }),
         Some(why) => Err(Reason::TargetBusy { refused: [(why.name(), vec![from.id()])].into() }),
     }
+}
+
+/// Where a peer on `old` would be further away from the others, if it may go there now; `None`: it is where it should be.
+pub(super) fn better_target(
+    view: &ClusterView<'_>,
+    budget: &dyn Budget,
+    region: &Region,
+    wanted: &Wanted<'_>,
+    old: &StoreInfo,
+) -> Result<Option<StoreId>, Reason> {
+    let target = match choose_target(view, budget, wanted) {
+        Ok(target) => target,
+        Err(Reason::NoTarget { .. }) => return Ok(None),
+        Err(reason) => return Err(reason),
+    };
+    if !view.settings.schedule.enable_location_replacement {
+        return Err(Reason::SwitchedOff("enable-location-replacement"));
+    }
+    denied(view, region, Cause::BetterLocation)?;
+    room(view, budget)?;
+    may_improve(view, budget, old)?;
+    Ok(Some(target))
 }
 
 /// The stores of some peers that are known, without one.

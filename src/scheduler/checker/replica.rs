@@ -169,18 +169,9 @@ impl Checker<'_> {
         let Some(old) = self.worst_placed() else { return Ok(None) };
         let beside = self.stores(Some(old.id()));
         let wanted = Wanted { better_than: Some(old), ..self.wanted(&beside) };
-        let target = match choose_target(self.view, self.budget, &wanted) {
-            Ok(target) => target,
-            // Nothing lies further apart: the region is where it should be.
-            Err(Reason::NoTarget { .. }) => return Ok(None),
-            Err(reason) => return Err(reason),
+        let Some(target) = parts::better_target(self.view, self.budget, self.region, &wanted, old)? else {
+            return Ok(None);
         };
-        if !self.view.settings.schedule.enable_location_replacement {
-            return Err(Reason::SwitchedOff("enable-location-replacement"));
-        }
-        denied(self.view, self.region, Cause::BetterLocation)?;
-        parts::room(self.view, self.budget)?;
-        parts::may_improve(self.view, self.budget, old)?;
         let builder = self.builder(desc::MOVE_TO_BETTER_LOCATION).remove_peer(old.id()).add_peer(new_peer(target));
         builder.build(Kind::REPLICA).map(Some).map_err(joint::reason)
     }

@@ -278,18 +278,9 @@ impl Checker<'_> {
         let Some(old) = self.worst_placed(rule) else { return Ok(None) };
         let beside = self.neighbours(rule, old);
         let wanted = Wanted { better_than: Some(old), ..self.wanted(asked, &beside) };
-        let target = match choose_target(self.view, self.budget, &wanted) {
-            Ok(target) => target,
-            // Nothing lies further apart: the region is where it should be.
-            Err(Reason::NoTarget { .. }) => return Ok(None),
-            Err(reason) => return Err(reason),
+        let Some(target) = parts::better_target(self.view, self.budget, self.region, &wanted, old)? else {
+            return Ok(None);
         };
-        if !self.view.settings.schedule.enable_location_replacement {
-            return Err(Reason::SwitchedOff("enable-location-replacement"));
-        }
-        denied(self.view, self.region, Cause::BetterLocation)?;
-        self.room()?;
-        parts::may_improve(self.view, self.budget, old)?;
         let builder =
             self.builder("move-to-better-location").remove_peer(old.id()).add_peer(self.new_peer(asked, target));
         builder.build(Kind::REPLICA).map(Some).map_err(joint::reason)

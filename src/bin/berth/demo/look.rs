@@ -24,6 +24,7 @@ pub(super) struct Look {
     cluster: Arc<Cluster>,
     http: HttpClient,
     victim: StoreId,
+    /// The most regions that were to be moved at any look.
     total: u64,
     start: Instant,
     rate: Rate,
@@ -52,6 +53,8 @@ impl Source for Look {
         if left == 0 {
             self.empty_after.get_or_insert(self.start.elapsed());
         }
+        // A region that splits while it waits makes two to move.
+        self.total = self.total.max(left);
         let rate = self.rate.at(Instant::now(), left);
         Some(DrainState {
             store: self.victim.0,
