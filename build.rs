@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "apipb.proto",
+    "berth_peer.proto",
     "encryptionpb.proto",
     "eraftpb.proto",
     "metapb.proto",

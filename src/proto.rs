@@ -3,6 +3,9 @@
 pub mod apipb {
     tonic::include_proto!("apipb");
 }
+pub mod berth_peer {
+    tonic::include_proto!("berth.peer.v1");
+}
 pub mod encryptionpb {
     tonic::include_proto!("encryptionpb");
 }

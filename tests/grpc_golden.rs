@@ -268,6 +268,7 @@ impl Live {
             data_dir: dir.path().display().to_string(),
             client_urls: "http://127.0.0.1:0".into(),
             advertise_client_urls: "http://127.0.0.1:0".into(),
+            peer_urls: "http://127.0.0.1:0".into(),
             advertise_peer_urls: "http://127.0.0.1:2380".into(),
             ..Config::default()
         };

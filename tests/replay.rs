@@ -38,6 +38,7 @@ async fn record(folder: &Path, recording: &Path) {
         name: "pd-1".into(),
         data_dir: "./data".into(),
         client_urls: "http://127.0.0.1:0".into(),
+        peer_urls: "http://127.0.0.1:0".into(),
         ..Flags::default()
     };
     let config = load::load(&flags, None, &Host { name: "vm".into(), directory: folder.to_owned() }).unwrap().config;

@@ -56,6 +56,7 @@ impl Replay {
         let masks = Masks {
             words: vec![
                 word(running.addr().to_string(), "127.0.0.1:2379"),
+                word(running.server.app.config.peer_urls.replace("http://", ""), "127.0.0.1:2380"),
                 word(running.folder.path().display().to_string(), "/srv/pd/pd-1"),
                 word(running.server.app.info.deploy_path.clone(), "/opt/pd/bin"),
                 word(std::env::current_dir().unwrap().display().to_string(), "/srv/pd/pd-1"),

@@ -64,6 +64,7 @@ impl Site {
             name: "pd-1".into(),
             data_dir: "./data".into(),
             client_urls: "http://127.0.0.1:0".into(),
+            peer_urls: "http://127.0.0.1:0".into(),
             ..Flags::default()
         };
         let host = Host { name: "vm".into(), directory: folder.path().to_owned() };

@@ -27,6 +27,7 @@ async fn t1_timestamps_rise_over_all_callers_of_a_foreign_client() {
         data_dir: dir.path().display().to_string(),
         client_urls: "http://127.0.0.1:0".into(),
         advertise_client_urls: "http://127.0.0.1:0".into(),
+        peer_urls: "http://127.0.0.1:0".into(),
         advertise_peer_urls: "http://127.0.0.1:2380".into(),
         ..Config::default()
     };

@@ -4,6 +4,7 @@
 //! the protocol of the caller, tasks, sockets. Observers of `meta` (wired by the shell) bring what was agreed into the cluster
 //! before a proposal is answered, so that a caller who reads after writing sees what it wrote.
 
+mod members;
 mod scatter;
 mod schedulers;
 
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
 pub(crate) use scatter::EMPTY as EMPTY_REGIONS;
 pub(crate) use schedulers::NOT_FOUND as SCHEDULER_NOT_FOUND;
 
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +63,12 @@ pub trait HeartbeatStreams: Send + Sync {
     fn bind(&self, store: StoreId, stream: u64, queue: &mpsc::Sender<StreamItem>);
     /// Forgets `stream` if commands for `store` go to it.
     fn unbind(&self, store: StoreId, stream: u64);
+}
+
+/// Asks a server that is to become a member who it is. Implemented by the shell.
+pub trait PeerProbe: Send + Sync {
+    /// Whether the server at one of `urls` says that it is `name` and has no state.
+    fn is_blank(&self, name: &str, urls: &[String]) -> BoxFuture<'static, bool>;
 }
 
 /// What this process says about itself.
@@ -152,6 +160,8 @@ pub struct App {
     pub min_resolved: MinResolved,
     /// Latest changes of the global configuration.
     pub watch: super::grpc::global_config::Watch,
+    /// Asks those that want to become members.
+    pub probe: Arc<dyn PeerProbe>,
     /// Cancelled when the server begins to end: open streams end with Unavailable.
     pub closing: CancellationToken,
 }

@@ -6,7 +6,7 @@
 use tonic::Status;
 
 use crate::{
-    meta::{MetaError, Refusal},
+    meta::{MemberError, MetaError, Refusal},
     model::StoreId,
     proto::pdpb,
     scheduler::{admin::AdminError, cluster::HeartbeatError},
@@ -30,6 +30,9 @@ pub enum ApiError {
     /// A person's operator was refused.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The group of members was not changed.
+    #[error(transparent)]
+    Members(MemberError),
     /// PD's words for anything malformed.
     #[error("{0}")]
     Invalid(String),
@@ -67,6 +70,15 @@ impl From<MetaError> for ApiError {
             MetaError::NotLeader { .. } => Self::NotLeader,
             MetaError::Refused(Refusal::NotBootstrapped) => Self::NotBootstrapped,
             other => Self::Meta(other),
+        }
+    }
+}
+
+impl From<MemberError> for ApiError {
+    fn from(error: MemberError) -> Self {
+        match error {
+            MemberError::Meta(error) => error.into(),
+            other => Self::Members(other),
         }
     }
 }

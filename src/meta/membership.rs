@@ -172,6 +172,14 @@ pub(super) fn first_group(founders: &[Founder], token: &str, this: &str) -> Resu
     Ok(FirstGroup { cluster: ClusterId(number_of(&parts)), members })
 }
 
+/// The members of the group that this list makes, by id.
+///
+/// # Errors
+/// [`FoundingError`].
+pub fn founders(list: &[Founder], token: &str, this: &str) -> Result<Vec<Member>, FoundingError> {
+    first_group(list, token, this).map(|group| group.members)
+}
+
 /// A member that is to be added, with the id that it gets.
 pub(super) fn new_member(info: &MemberInfo, cluster: ClusterId, moment: i64) -> Member {
     let salt: Vec<u8> = cluster.0.to_le_bytes().into_iter().chain(moment.to_le_bytes()).collect();

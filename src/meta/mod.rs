@@ -41,7 +41,7 @@ pub use machine::{
     GlobalConfigChange, GlobalConfigItem, LabelRows, LabelRuleReplacement, LimitKind, MAX_COMMAND_BYTES,
     MAX_ROWS_A_COMMAND, Member, NamedRow, Refusal, Reply, RuleRow, RuleRows, State, TtlItem, proto_text,
 };
-pub use membership::{Founder, Founding, FoundingError, MAX_MEMBERS, MemberError};
+pub use membership::{Founder, Founding, FoundingError, MAX_MEMBERS, MemberError, founders};
 pub use peer::{MAX_PEER_MESSAGE, PeerError, Transport};
 pub use tso::{MAX_LOGICAL, Timestamp};
 

@@ -11,6 +11,7 @@ mod effects;
 mod gated_disk;
 pub mod listener;
 pub mod logging;
+mod members;
 mod observer;
 mod pace;
 mod ports;
@@ -29,6 +30,10 @@ use tokio_util::sync::CancellationToken;
 use self::{
     clock::SystemClock,
     effects::Effects,
+    members::{
+        founding::{self, Beginning},
+        lead,
+    },
     observer::Observer,
     record::{RecordedIds, Recorder},
     settings::Kept,
@@ -38,7 +43,7 @@ use self::{
 use crate::{
     api::{App, ServerInfo, app::MinResolved, grpc, rest},
     config::{Config, Dynamic, Shared},
-    meta::{self, CacheSizes, Command, HostHandle, MemberInfo, Meta, MetaError, OpenError, RaftTimings},
+    meta::{self, CacheSizes, HostHandle, MemberInfo, Meta, MetaError, OpenError, RaftTimings},
     model::{Clock, PeerId},
     pdlog, pdsay,
     scheduler::{cluster::Cluster, view::IdSource},
@@ -93,6 +98,9 @@ pub enum StartError {
     /// The region cache cannot be opened.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// This member cannot begin as it was told to.
+    #[error("{0}")]
+    Founding(String),
     /// This member did not come to lead.
     #[error("{0}")]
     NotLeading(String),
@@ -184,30 +192,38 @@ impl Server {
         let ports = ports::open(&mut config, &log).await?;
         let dir = PathBuf::from(&config.data_dir);
         std::fs::create_dir_all(&dir).map_err(|why| StartError::DataDir { dir: dir.clone(), why })?;
+        let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        // The members that begin together ask each other before any of them has state.
+        let desk = members::Desk::open(&config.name, shutdown.clone());
+        for port in ports.peers {
+            tasks.spawn(listener::serve(port, desk.router(), shutdown.clone(), DRAIN));
+        }
 
-        let (meta, host) = open_meta(&config, &dir, &clock, &log)?;
-        meta.fill_ids().await?;
+        let (meta, host) = open_meta(&config, &dir, &clock, &desk, &log).await?;
         let cache = open_cache(&dir, &meta, &log)?;
-        let shutdown = CancellationToken::new();
-        let app = build(config, &meta, &clock, &log, &cache, &shutdown, recorder.clone())?;
-        let (app, streams, observer) = (app.app, app.streams, app.observer);
-        save_first_config(&app).await?;
+        let Built { app, streams, observer } = build(config, &meta, &clock, &log, &cache, &shutdown, recorder.clone())?;
+        let begun = meta.leader_since();
+        if begun.is_some() {
+            lead::begin(&app).await?;
+        }
         load_regions(&app, &cache);
 
-        let mut tasks = JoinSet::new();
         let router = routes(&app);
         let addr = ports.first;
-        for port in ports.all {
+        for port in ports.clients {
             tasks.spawn(listener::serve(port, router.clone(), shutdown.clone(), DRAIN));
         }
+        if begun.is_some() {
+            lead::ready(&app, begun, app.info.started);
+        }
+        tasks.spawn(lead::follow(
+            app.clone(),
+            streams.clone(),
+            observer.leader_changed.clone(),
+            begun,
+            shutdown.clone(),
+        ));
         let background = Tasks { app: app.clone(), streams, observer, cache, tls: ports.tls };
-        pdsay!(
-            log,
-            PD_LEADER_IS_READY_TO_SERVE,
-            &app.info.name,
-            clock.now().mono.since(app.info.started.mono),
-            Duration::ZERO
-        );
         Ok(Server { app, addr, shutdown, tasks, host, background })
     }
 
@@ -236,10 +252,12 @@ impl Server {
         }
     }
 
-    /// Ends it in order: no new calls, running ones end, what is cached is written, the log is closed.
+    /// Ends it in order: leadership goes to another member, no new calls, running ones end, what is cached is written, the log is
+    /// closed.
     pub async fn stop(mut self) {
         let log = self.app.log.clone();
         pdsay!(log, CLOSING_SERVER);
+        lead::hand_over(&self.app).await;
         self.background.streams.close_all(&tonic::Status::unavailable("server is closing"));
         self.shutdown.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
@@ -325,7 +343,9 @@ fn build(
         clock: clock.clone(),
         log: log.clone(),
         recorder,
+        leader_changed: Arc::default(),
     });
+    let probe = Arc::new(founding::Prober::new(&config));
     let app = Arc::new(App {
         meta: meta.clone(),
         cluster,
@@ -341,6 +361,7 @@ fn build(
         registry,
         min_resolved: MinResolved::default(),
         watch: grpc::global_config::Watch::new(&state),
+        probe,
         closing: shutdown.clone(),
     });
     let (weak, told) = (Arc::downgrade(&app), observer.clone());
@@ -355,11 +376,12 @@ fn build(
     Ok(Built { app, streams, observer })
 }
 
-/// Opens the agreed state and waits until this member leads.
-fn open_meta(
+/// Opens the agreed state; the state of a new member is founded. One that is alone leads when this returns.
+async fn open_meta(
     config: &Config,
     dir: &std::path::Path,
     clock: &Arc<dyn Clock>,
+    desk: &members::Desk,
     log: &Logger,
 ) -> Result<(Meta, HostHandle), StartError> {
     let info = ServerInfo::new(config, clock.now());
@@ -370,6 +392,11 @@ fn open_meta(
         deploy_path: info.deploy_path,
         binary_version: info.release_version.to_owned(),
         git_hash: info.git_hash.to_owned(),
+    };
+    let beginning = if dir.join(meta::LOG_FILE).exists() {
+        Beginning::remembered(config)
+    } else {
+        founding::begin(config, &member, log).await?
     };
     let tick = config.berth.raft_heartbeat_interval.get();
     let election = config.berth.raft_election_timeout.get();
@@ -391,13 +418,20 @@ fn open_meta(
         backend: gated_disk::gated(backend),
     };
     pdsay!(log, START_TO_CAMPAIGN_PD_LEADER, &config.name);
-    let (meta, host) = Meta::open(options, clock.clone(), RaftDrain::slog(log.clone()))?;
+    let mail = desk.mail(config, beginning.others, log);
+    let transport = Arc::new(mail.clone());
+    let raft_log = RaftDrain::slog(log.clone());
+    let (meta, host) = Meta::open_member(options, beginning.founding, transport, clock.clone(), raft_log)?;
     let host = host.spawn()?;
-    if !meta.wait_until_leader(LEAD_TIMEOUT) {
-        let why = meta.failure().map_or_else(|| "no leader was elected".to_owned(), |f| f.to_string());
-        return Err(StartError::NotLeading(why));
+    desk.serve(&meta, &mail);
+    // Who leads a group of several is up to all of them.
+    if meta.group().voters == [meta.member_id()] {
+        if !meta.wait_until_leader(LEAD_TIMEOUT) {
+            let why = meta.failure().map_or_else(|| "no leader was elected".to_owned(), |f| f.to_string());
+            return Err(StartError::NotLeading(why));
+        }
+        pdsay!(log, LEADER_ELECTED);
     }
-    pdsay!(log, LEADER_ELECTED);
     Ok((meta, host))
 }
 
@@ -407,15 +441,6 @@ fn open_cache(dir: &std::path::Path, meta: &Meta, log: &Logger) -> Result<Arc<Re
         pdlog!(log, Warn, "the region cache was made anew; heartbeats fill it", "why" => why);
     }
     Ok(Arc::new(cache))
-}
-
-/// What the file says holds until the members have agreed on a configuration, and that is done with the first start.
-async fn save_first_config(app: &App) -> Result<(), StartError> {
-    if app.meta.state().config.is_none() {
-        let json = app.dynamic.load().to_json()?;
-        app.meta.propose(Command::SaveDynamicConfig { json }).await?;
-    }
-    Ok(())
 }
 
 /// A warm start: regions as the cache has them, not heard yet; the first region of a fresh cluster if there is no other.

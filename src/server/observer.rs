@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::{
     config::{BerthConfig, Dynamic, Shared},
@@ -37,6 +38,8 @@ pub(super) struct Observer {
     pub(super) log: Logger,
     /// The recording, if this server writes one.
     pub(super) recorder: Option<Arc<Recorder>>,
+    /// Notified when who leads is different.
+    pub(super) leader_changed: Arc<Notify>,
 }
 
 impl Observer {
@@ -71,6 +74,7 @@ impl Observer {
                     pdlog!(self.log, Error, "the agreed configuration cannot be read", "error" => error.to_string());
                 }
             },
+            Change::LeaderChanged { .. } => self.leader_changed.notify_one(),
             Change::SchedulersChanged => self.rebuild_schedulers(),
             Change::TtlConfigChanged { .. } | Change::ClusterVersion(_) => self.rebuild_settings(),
             Change::RulesChanged(rows) => {
@@ -86,7 +90,6 @@ impl Observer {
             | Change::TsoWindow(_)
             | Change::IdsTaken(_)
             | Change::MemberPut(_)
-            | Change::LeaderChanged { .. }
             | Change::Failed(_) => {}
         }
     }

@@ -1,6 +1,6 @@
-//! The client URLs: a socket each, with TLS or without.
+//! The client and peer URLs: a socket each, with TLS or without.
 //!
-//! Owns: what a client URL must look like, and the URLs that clients are told once ports are known. Must not know: what is served.
+//! Owns: what such a URL must look like, and the URLs that others are told once ports are known. Must not know: what is served.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,21 +14,53 @@ pub(super) struct Ports {
     /// The address of the first client URL.
     pub(super) first: SocketAddr,
     /// All of them.
-    pub(super) all: Vec<Port>,
+    pub(super) clients: Vec<Port>,
+    /// Those of the peer URLs.
+    pub(super) peers: Vec<Port>,
     /// What those with TLS share.
     pub(super) tls: Option<Arc<Tls>>,
 }
 
-/// Binds every client URL. A port of 0 becomes the one that the system gives, also in the URLs that clients are told.
+/// Binds every client and peer URL. A port of 0 becomes the one that the system gives, also in the URLs that others are told.
 pub(super) async fn open(config: &mut Config, log: &Logger) -> Result<Ports, StartError> {
     let tls = Tls::open(&config.security)?.map(Arc::new);
-    let mut first = None;
-    let mut all = vec![];
-    let mut urls = vec![];
-    for url in config.client_urls.split(',').map(str::trim).filter(|u| !u.is_empty()) {
+    let clients = bind(&config.client_urls, tls.as_ref(), log).await?;
+    let peers = bind(&config.peer_urls, tls.as_ref(), log).await?;
+    let Some(first) = clients.first else { return Err(wrong(&config.client_urls, "no client URL")) };
+    if tls.is_some() && clients.ports.iter().chain(&peers.ports).all(|port| port.tls.is_none()) {
+        pdlog!(log, Warn, "the certificate is not used: no URL begins with https://", "urls" => &config.client_urls);
+    }
+    // The list that was made of the peer URLs follows them.
+    let own = format!("{}={}", config.name, config.advertise_peer_urls);
+    told(&mut config.client_urls, &mut config.advertise_client_urls, clients.urls);
+    told(&mut config.peer_urls, &mut config.advertise_peer_urls, peers.urls);
+    if config.initial_cluster == own {
+        config.initial_cluster = format!("{}={}", config.name, config.advertise_peer_urls);
+    }
+    Ok(Ports { first, clients: clients.ports, peers: peers.ports, tls })
+}
+
+/// URLs with their real ports; where others are told the same, they follow.
+fn told(urls: &mut String, advertised: &mut String, real: String) {
+    if advertised == urls {
+        advertised.clone_from(&real);
+    }
+    *urls = real;
+}
+
+struct Bound {
+    first: Option<SocketAddr>,
+    ports: Vec<Port>,
+    /// With the ports that the system gave.
+    urls: String,
+}
+
+async fn bind(list: &str, tls: Option<&Arc<Tls>>, log: &Logger) -> Result<Bound, StartError> {
+    let (mut first, mut ports, mut urls) = (None, vec![], vec![]);
+    for url in list.split(',').map(str::trim).filter(|u| !u.is_empty()) {
         let Address { scheme, host } = address(url)?;
         let tls = match scheme {
-            "https" => Some(tls.clone().ok_or_else(|| wrong(url, NO_CERTIFICATE))?),
+            "https" => Some(tls.cloned().ok_or_else(|| wrong(url, NO_CERTIFICATE))?),
             _ => None,
         };
         let listener = TcpListener::bind(&host).await.map_err(|why| StartError::Listen { addr: host.clone(), why })?;
@@ -41,17 +73,9 @@ pub(super) async fn open(config: &mut Config, log: &Logger) -> Result<Ports, Sta
             _ => url.to_owned(),
         });
         first = first.or(Some(addr));
-        all.push(Port { listener, tls, log: log.clone() });
+        ports.push(Port { listener, tls, log: log.clone() });
     }
-    let Some(first) = first else { return Err(wrong(&config.client_urls, "no client URL")) };
-    if tls.is_some() && all.iter().all(|port| port.tls.is_none()) {
-        pdlog!(log, Warn, "the certificate is not used: no client URL begins with https://", "urls" => &config.client_urls);
-    }
-    if config.advertise_client_urls == config.client_urls {
-        config.advertise_client_urls = urls.join(",");
-    }
-    config.client_urls = urls.join(",");
-    Ok(Ports { first, all, tls })
+    Ok(Bound { first, ports, urls: urls.join(",") })
 }
 
 const NO_CERTIFICATE: &str = "https:// needs security.cert-path and security.key-path (flags --cert and --key)";
@@ -60,7 +84,7 @@ fn wrong(url: &str, why: &str) -> StartError {
     StartError::Url { url: url.to_owned(), why: why.to_owned() }
 }
 
-/// A client URL, taken apart.
+/// A URL to listen on, taken apart.
 struct Address<'a> {
     scheme: &'a str,
     /// `host:port`
@@ -70,7 +94,7 @@ struct Address<'a> {
 fn address(url: &str) -> Result<Address<'_>, StartError> {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
-        _ => return Err(wrong(url, "a client URL begins with http:// or https://")),
+        _ => return Err(wrong(url, "a URL begins with http:// or https://")),
     };
     let host = rest.split('/').next().unwrap_or(rest);
     let (name, port) = host.rsplit_once(':').ok_or_else(|| wrong(url, "the port is missing"))?;

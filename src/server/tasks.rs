@@ -81,21 +81,21 @@ impl Tasks {
         }));
         into.spawn(watch_clock(self.app.clone(), shutdown.clone()));
         into.spawn(watch_disk(self.app.clone(), shutdown.clone()));
-        let mut every = |period: Duration, run: fn(Tasks) -> Run| {
-            into.spawn(repeat(period, shutdown.clone(), self.clone(), run));
+        let mut every = |period: Duration, who: Who, run: fn(Tasks) -> Run| {
+            into.spawn(repeat(period, who, shutdown.clone(), self.clone(), run));
         };
-        every(SCHEDULERS, |t| Box::pin(async move { t.schedule() }));
-        every(STORES, |t| Box::pin(t.settle_stores()));
-        every(PROGRESS, |t| Box::pin(async move { t.app.cluster.update_progress(t.app.now()) }));
-        every(KEEPALIVE, |t| Box::pin(async move { t.streams.keepalive() }));
-        every(FLUSH, |t| Box::pin(t.flush_cache()));
-        every(SAVE_HEARTBEATS, |t| Box::pin(t.save_heartbeats()));
-        every(COUNT, |t| Box::pin(async move { counts::refresh(&t.app) }));
-        every(COUNT_REGIONS, |t| Box::pin(async move { counts::refresh_regions(&t.app) }));
-        every(SETTINGS, |t| Box::pin(async move { t.end_temporary_settings() }));
-        every(TLS_FILES, |t| Box::pin(t.read_tls_files()));
-        every(ENDED_LABELS, |t| Box::pin(t.remove_ended_labels()));
-        every(OLD_TOMBSTONES, |t| Box::pin(t.remove_old_tombstones()));
+        every(SCHEDULERS, Who::Leader, |t| Box::pin(async move { t.schedule() }));
+        every(STORES, Who::Leader, |t| Box::pin(t.settle_stores()));
+        every(PROGRESS, Who::Leader, |t| Box::pin(async move { t.app.cluster.update_progress(t.app.now()) }));
+        every(KEEPALIVE, Who::Leader, |t| Box::pin(async move { t.streams.keepalive() }));
+        every(FLUSH, Who::All, |t| Box::pin(t.flush_cache()));
+        every(SAVE_HEARTBEATS, Who::Leader, |t| Box::pin(t.save_heartbeats()));
+        every(COUNT, Who::All, |t| Box::pin(async move { counts::refresh(&t.app) }));
+        every(COUNT_REGIONS, Who::All, |t| Box::pin(async move { counts::refresh_regions(&t.app) }));
+        every(SETTINGS, Who::All, |t| Box::pin(async move { t.end_temporary_settings() }));
+        every(TLS_FILES, Who::All, |t| Box::pin(t.read_tls_files()));
+        every(ENDED_LABELS, Who::Leader, |t| Box::pin(t.remove_ended_labels()));
+        every(OLD_TOMBSTONES, Who::Leader, |t| Box::pin(t.remove_old_tombstones()));
     }
 
     /// PD's `patrol-region-interval`, as it is in force.
@@ -119,7 +119,14 @@ impl Tasks {
         self.settle_stores().await;
     }
 
+    fn leads(&self) -> bool {
+        self.app.meta.is_leader()
+    }
+
     fn patrol(&self) {
+        if !self.leads() {
+            return;
+        }
         let Ok(()) = self.app.act(|cluster| Ok::<_, std::convert::Infallible>(cluster.tick(self.app.now())));
     }
 
@@ -169,6 +176,9 @@ impl Tasks {
     }
 
     async fn save_min_resolved_ts(self) {
+        if !self.leads() {
+            return;
+        }
         let stores = self.app.cluster.stores().snapshot();
         let live = stores.values().filter(|s| s.record.state == StoreState::Up && !s.record.is_tiflash());
         if let Some(value) = self.app.min_resolved.lowest(live.map(|s| s.id()))
@@ -228,14 +238,21 @@ impl Tasks {
 
 type Run = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// On which members a task does something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Leader,
+    All,
+}
+
 /// Runs `run` every `period` until `shutdown`; a late run is not made up for.
-async fn repeat(period: Duration, shutdown: CancellationToken, tasks: Tasks, run: fn(Tasks) -> Run) {
+async fn repeat(period: Duration, who: Who, shutdown: CancellationToken, tasks: Tasks, run: fn(Tasks) -> Run) {
     let mut timer = interval(period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = timer.tick() => run(tasks.clone()).await,
+            _ = timer.tick() => if who == Who::All || tasks.leads() { run(tasks.clone()).await },
         }
     }
 }

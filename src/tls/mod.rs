@@ -4,6 +4,7 @@
 //! at [`ClientTls`] for a client.
 
 mod client;
+mod dial;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use client::ClientTls;
+pub use dial::{DIAL_TIMEOUT, Duplex, Place, dial};
 pub use server::{Refresh, Tls, refusal};
 use tokio_rustls::rustls::{
     self, RootCertStore,

@@ -88,7 +88,8 @@ impl Home {
             "--name=pd-1".into(),
             format!("--data-dir={data}"),
             format!("--client-urls={}", self.url()),
-            "--peer-urls=http://127.0.0.1:2380".into(),
+            "--peer-urls=http://127.0.0.1:0".into(),
+            "--advertise-peer-urls=http://127.0.0.1:2380".into(),
             format!("--log-file={log}"),
         ]
     }

@@ -56,7 +56,8 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         name: "pd-1".into(),
         data_dir: "./data".into(),
         client_urls: "http://127.0.0.1:0".into(),
-        peer_urls: "http://127.0.0.1:2380".into(),
+        peer_urls: "http://127.0.0.1:0".into(),
+        advertise_peer_urls: "http://127.0.0.1:2380".into(),
         log_file: "pd.log".into(),
         ..Flags::default()
     };

@@ -10,7 +10,7 @@ use super::{go::NumError, render::Reply};
 use crate::{
     api::ApiError,
     config::gojson::SyntaxError,
-    meta::{MetaError, Refusal},
+    meta::{MemberError, MetaError, Refusal},
     scheduler::admin::AdminError,
 };
 
@@ -150,6 +150,7 @@ impl From<ApiError> for Problem {
             ApiError::StoreNotFound(id) => Refusal::StoreNotFound(id).into(),
             ApiError::Meta(error) => error.into(),
             ApiError::Admin(error) => error.into(),
+            ApiError::Members(error) => error.into(),
             ApiError::NotLeader
             | ApiError::Invalid(_)
             | ApiError::Coded(..)
@@ -158,6 +159,21 @@ impl From<ApiError> for Problem {
             | ApiError::TombstonesLeft(_)
             | ApiError::Unexpected(_) => Self::failed(error.to_string()),
         }
+    }
+}
+
+impl From<MemberError> for Problem {
+    fn from(error: MemberError) -> Self {
+        let status = match &error {
+            MemberError::Meta(_) | MemberError::NotTaken => StatusCode::INTERNAL_SERVER_ERROR,
+            MemberError::Unknown(_) => StatusCode::NOT_FOUND,
+            MemberError::Exists(_) | MemberError::TooMany => StatusCode::BAD_REQUEST,
+            // These are for now: whoever asked may ask again.
+            MemberError::NoQuorum { .. } | MemberError::Leads(_) | MemberError::UnderWay | MemberError::NoSuccessor => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        };
+        Self::Said(status, error.to_string())
     }
 }
 

@@ -490,6 +490,7 @@ pub(super) static TABLE: &[Route] = &[
     Route::new(GET, "/pd/api/v1/min-resolved-ts/{store_id}", "GetStoreMinResolvedTS", now!(min_resolved_ts::store))
         .bootstrapped(),
     // Berth's own.
+    Route::new(POST, "/berth/v1/members", "BerthJoin", later!(berth::members::join)).logged(),
     Route::berth("/berth/v1/rules/unmet", now!(rules_unmet::list)),
     Route::berth("/berth/v1/region-labels", now!(label_owners::list)),
     // Without label, audit or rate limit.

@@ -153,6 +153,7 @@ async fn start_server(scratch: &Scratch, log: Logger) -> anyhow::Result<Server> 
         name: "demo".into(),
         data_dir: scratch.path.join("data").display().to_string(),
         client_urls: "http://127.0.0.1:0".into(),
+        peer_urls: "http://127.0.0.1:0".into(),
         log_file: scratch.path.join("berth.log").display().to_string(),
         ..Flags::default()
     };

@@ -112,7 +112,15 @@ async fn serve(
 ) -> anyhow::Result<ExitCode> {
     welcome(&log, &loaded);
     let mut signals = Signals::new()?;
-    let server = match Server::start_recorded(loaded.config, log.clone(), clock, recording).await {
+    // A start may wait for other members.
+    let started = tokio::select! {
+        started = Server::start_recorded(loaded.config, log.clone(), clock, recording) => started,
+        name = signals.end(&log) => {
+            pdsay!(log, GOT_SIGNAL_TO_EXIT, name);
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let server = match started {
         Ok(server) => server,
         Err(error) => {
             pdsay!(log, RUN_SERVER_FAILED, Value::error(&error));

@@ -1,0 +1,112 @@
+//! The peer port's service: takes messages of other members, and says who is here.
+//!
+//! Owns: what is checked before a message is passed on. Must not know: what a message says; who leads.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+
+use super::mail::{CLUSTER_ID, MEMBER_ID, Mail, PEER_URLS};
+use crate::{
+    meta::{MAX_PEER_MESSAGE, Meta, PeerError},
+    model::MemberId,
+    proto::berth_peer::{
+        Delivered, Parcel, ProbeAnswer, ProbeRequest,
+        peer_server::{Peer, PeerServer},
+    },
+};
+
+/// Longest parcel: the longest message, beside shorter ones.
+const MAX_PARCEL: usize = MAX_PEER_MESSAGE + (2 << 20);
+/// Longest list of URLs that a member may say about itself.
+const MAX_URLS: usize = 4096;
+
+/// What the peer port answers from. It is there before this member has state: those who begin together ask each other.
+#[derive(Debug)]
+pub(in crate::server) struct Here {
+    name: String,
+    meta: OnceLock<(Meta, Mail)>,
+    ended: CancellationToken,
+}
+
+impl Here {
+    pub(super) fn new(name: String, ended: CancellationToken) -> Self {
+        Self { name, meta: OnceLock::new(), ended }
+    }
+
+    /// This member has state from here on.
+    pub(super) fn open(&self, meta: Meta, mail: Mail) {
+        // A second one would be the same.
+        drop(self.meta.set((meta, mail)));
+    }
+
+    fn probe(&self, asker: &str) -> ProbeAnswer {
+        let Some((meta, _)) = self.meta.get() else {
+            return ProbeAnswer { name: self.name.clone(), ..ProbeAnswer::default() };
+        };
+        let (leader, mut members) = (meta.leader().map(|l| l.id), meta.members());
+        members.sort_by_key(|m| Some(m.id) != leader);
+        ProbeAnswer {
+            name: self.name.clone(),
+            running: true,
+            cluster_id: meta.cluster_id().0,
+            member_id: meta.member_id().0,
+            // A member says where clients reach it as soon as it takes part; before, its row has only what founders know.
+            knows_asker: members.iter().any(|m| m.name == asker && !m.client_urls.is_empty()),
+            client_urls: members.into_iter().flat_map(|m| m.client_urls).collect(),
+        }
+    }
+}
+
+/// The routes of the peer port.
+pub(super) fn router(here: Arc<Here>) -> axum::Router {
+    let service = PeerServer::new(Service(here)).max_decoding_message_size(MAX_PARCEL);
+    tonic::service::Routes::new(service).into_axum_router()
+}
+
+#[derive(Debug)]
+struct Service(Arc<Here>);
+
+#[tonic::async_trait]
+impl Peer for Service {
+    async fn deliver(&self, request: Request<Streaming<Parcel>>) -> Result<Response<Delivered>, Status> {
+        let Some((meta, mail)) = self.0.meta.get() else {
+            return Err(Status::unavailable("this member has not begun yet"));
+        };
+        if let Some((member, urls)) = sender(meta, request.metadata())? {
+            mail.meet(member, urls);
+        }
+        let mut parcels = request.into_inner();
+        loop {
+            let parcel = tokio::select! {
+                biased;
+                () = self.0.ended.cancelled() => return Err(Status::unavailable("server is closing")),
+                parcel = parcels.message() => parcel?,
+            };
+            let Some(parcel) = parcel else { return Ok(Response::new(Delivered {})) };
+            for message in parcel.messages {
+                // The others are counted, and what matters is sent again.
+                if meta.receive(&message) == Err(PeerError::Stopped) {
+                    return Err(Status::unavailable(PeerError::Stopped.to_string()));
+                }
+            }
+        }
+    }
+
+    async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeAnswer>, Status> {
+        Ok(Response::new(self.0.probe(&request.into_inner().name)))
+    }
+}
+
+/// Who calls, and where it is reached, if it says so.
+fn sender(meta: &Meta, head: &MetadataMap) -> Result<Option<(MemberId, Vec<String>)>, Status> {
+    let text = |key: &str| head.get(key).and_then(|value| value.to_str().ok());
+    let number = |key: &str| text(key).and_then(|value| value.parse::<u64>().ok());
+    let (need, got) = (meta.cluster_id().0, number(CLUSTER_ID).unwrap_or_default());
+    if got != need {
+        return Err(Status::failed_precondition(format!("mismatch cluster id, need {need} but got {got}")));
+    }
+    let urls = text(PEER_URLS).filter(|urls| urls.len() <= MAX_URLS);
+    Ok(number(MEMBER_ID).zip(urls).map(|(id, urls)| (MemberId(id), urls.split(',').map(str::to_owned).collect())))
+}
