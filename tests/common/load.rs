@@ -1,7 +1,7 @@
 //! Clients that never stop asking: each remembers what it was told, over every crash of the server, and checks it.
 //!
 //! A write is acknowledged when its answer has come. The value read back afterwards must be the last acknowledged one, or one
-//! that was tried since: such a try may have been made or not.
+//! that got no answer: such a try may have been made or not.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,11 @@ use berth::{
 };
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -24,6 +28,8 @@ use tonic::transport::Channel;
 const PACE: Duration = Duration::from_millis(4);
 /// Time between two tries to reach a server that is down.
 const RETRY: Duration = Duration::from_millis(20);
+/// How long a client waits for one answer before it looks for another leader.
+const CALL: Duration = Duration::from_secs(1);
 /// Timestamps and ids asked for at once.
 const AT_ONCE: u32 = 10;
 /// Bits of the logical part of a timestamp.
@@ -48,6 +54,13 @@ struct History {
     errors: u64,
 }
 
+/// Longest time in which no client got a timestamp; only times between two answers count.
+fn longest_silence(stamps: &[Stamp]) -> Duration {
+    let mut answers: Vec<Instant> = stamps.iter().map(|s| s.answered).collect();
+    answers.sort_unstable();
+    answers.windows(2).map(|w| w[1] - w[0]).max().unwrap_or_default()
+}
+
 /// How much was asked, for the test to see that it was enough.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
@@ -61,6 +74,8 @@ pub struct Totals {
     pub reads: u64,
     /// Calls that failed since the server was down.
     pub errors: u64,
+    /// Longest time in which no client got a timestamp.
+    pub silence: Duration,
 }
 
 /// Running clients.
@@ -73,7 +88,8 @@ pub struct Load {
 /// What one client needs.
 #[derive(Clone)]
 struct Client {
-    url: String,
+    /// All members.
+    urls: Vec<String>,
     cluster: u64,
     history: Arc<Mutex<History>>,
     stop: CancellationToken,
@@ -89,16 +105,19 @@ enum Kind {
 }
 
 impl Load {
-    /// Starts two clients for timestamps, one for ids, and one for each kind of write. The cluster must have a store 1.
+    /// Starts the clients on a server that is alone.
     pub async fn start(url: &str) -> Self {
-        let mut grpc = PdClient::connect(url.to_owned()).await.expect("the server serves");
+        Self::start_on(&[url.to_owned()]).await
+    }
+
+    /// Starts two clients for timestamps, one for ids, and one for each kind of write. The cluster must have a store 1. Each asks the
+    /// member that leads, and looks for it among `urls`.
+    pub async fn start_on(urls: &[String]) -> Self {
+        let mut client =
+            Client { urls: urls.to_vec(), cluster: 0, history: Arc::default(), stop: CancellationToken::new() };
+        let (mut grpc, _) = client.connect().await.expect("a server that leads");
         let members = grpc.get_members(pdpb::GetMembersRequest::default()).await.expect("members").into_inner();
-        let client = Client {
-            url: url.to_owned(),
-            cluster: members.header.expect("a header").cluster_id,
-            history: Arc::default(),
-            stop: CancellationToken::new(),
-        };
+        client.cluster = members.header.expect("a header").cluster_id;
         let (history, stop) = (client.history.clone(), client.stop.clone());
         let mut tasks = JoinSet::new();
         for _ in 0..2 {
@@ -111,6 +130,21 @@ impl Load {
         Self { history, stop, tasks }
     }
 
+    /// How much was asked so far.
+    pub fn totals(&self) -> Totals {
+        let history = self.history.lock();
+        totals(&history)
+    }
+
+    /// Longest time since `moment` in which no client got a timestamp.
+    pub fn silence_since(&self, moment: Instant) -> Duration {
+        let history = self.history.lock();
+        let mut stamps: Vec<Stamp> = history.stamps.iter().filter(|s| s.answered >= moment).copied().collect();
+        stamps.sort_unstable_by_key(|s| s.answered);
+        let first = stamps.first().map(|s| s.answered - moment).unwrap_or_default();
+        longest_silence(&stamps).max(first)
+    }
+
     /// Ends the clients and checks what they were told. Returns the totals and all ids.
     pub async fn end(mut self) -> (Totals, BTreeSet<u64>) {
         self.stop.cancel();
@@ -121,14 +155,18 @@ impl Load {
         check_timestamps(history.stamps.clone());
         let ids: BTreeSet<u64> = history.ids.iter().copied().collect();
         assert_eq!(ids.len(), history.ids.len(), "D1: an id was given twice");
-        let totals = Totals {
-            timestamps: history.stamps.len(),
-            ids: ids.len(),
-            writes: history.writes,
-            reads: history.reads,
-            errors: history.errors,
-        };
-        (totals, ids)
+        (totals(&history), ids)
+    }
+}
+
+fn totals(history: &History) -> Totals {
+    Totals {
+        timestamps: history.stamps.len(),
+        ids: history.ids.len(),
+        writes: history.writes,
+        reads: history.reads,
+        errors: history.errors,
+        silence: longest_silence(&history.stamps),
     }
 }
 
@@ -149,16 +187,29 @@ fn check_timestamps(mut stamps: Vec<Stamp>) {
     assert!(stamps.windows(2).all(|w| w[0].last < w[1].first), "T1: two clients got the same timestamp");
 }
 
+/// Who leads, as the member at `url` says.
+async fn leader(url: &str) -> Option<(PdClient<Channel>, String)> {
+    let mut grpc = PdClient::connect(url.to_owned()).await.ok()?;
+    let members = grpc.get_members(pdpb::GetMembersRequest::default()).await.ok()?.into_inner();
+    let leads = members.leader?.client_urls.into_iter().next()?;
+    if leads == url {
+        return Some((grpc, leads));
+    }
+    Some((PdClient::connect(leads.clone()).await.ok()?, leads))
+}
+
 impl Client {
     fn header(&self) -> Option<pdpb::RequestHeader> {
         Some(pdpb::RequestHeader { cluster_id: self.cluster, ..pdpb::RequestHeader::default() })
     }
 
-    /// Connects as often as it takes; `None` when the load ends.
-    async fn connect(&self) -> Option<PdClient<Channel>> {
+    /// Looks for the leader as often as it takes; `None` when the load ends. The second is its URL.
+    async fn connect(&self) -> Option<(PdClient<Channel>, String)> {
         while !self.stop.is_cancelled() {
-            if let Ok(client) = PdClient::connect(self.url.clone()).await {
-                return Some(client);
+            for url in &self.urls {
+                if let Ok(Some(found)) = timeout(CALL, leader(url)).await {
+                    return Some(found);
+                }
             }
             self.failed().await;
         }
@@ -171,17 +222,17 @@ impl Client {
     }
 
     async fn ask_timestamps(self) {
-        while let Some(mut grpc) = self.connect().await {
+        while let Some((mut grpc, _)) = self.connect().await {
             let (requests, queue) = mpsc::channel(1);
             let request = pdpb::TsoRequest { header: self.header(), count: AT_ONCE, ..pdpb::TsoRequest::default() };
             let mut asked = Instant::now();
             let _ = requests.send(request.clone()).await;
-            let Ok(answers) = grpc.tso(ReceiverStream::new(queue)).await else {
+            let Ok(Ok(answers)) = timeout(CALL, grpc.tso(ReceiverStream::new(queue))).await else {
                 self.failed().await;
                 continue;
             };
             let mut answers = answers.into_inner();
-            while let Ok(Some(answer)) = answers.message().await {
+            while let Ok(Ok(Some(answer))) = timeout(CALL, answers.message()).await {
                 let answered = Instant::now();
                 let ts = answer.timestamp.expect("a timestamp");
                 let last = ((ts.physical as u64) << LOGICAL_BITS) + ts.logical as u64;
@@ -201,11 +252,14 @@ impl Client {
     }
 
     async fn ask_ids(self) {
-        while let Some(mut grpc) = self.connect().await {
+        while let Some((mut grpc, _)) = self.connect().await {
             loop {
                 let request = pdpb::AllocIdRequest { header: self.header(), count: AT_ONCE };
-                let Ok(answer) = grpc.alloc_id(request).await else { break };
+                let Ok(Ok(answer)) = timeout(CALL, grpc.alloc_id(request)).await else { break };
                 let answer = answer.into_inner();
+                if answer.header.is_some_and(|h| h.error.is_some()) {
+                    break;
+                }
                 assert_eq!(answer.count, AT_ONCE);
                 self.history.lock().ids.extend(answer.id - u64::from(AT_ONCE) + 1..=answer.id);
                 if self.stop.is_cancelled() {
@@ -220,20 +274,28 @@ impl Client {
     /// Reads a value, checks it against what was acknowledged, writes the next one.
     async fn write(self, kind: Kind) {
         let (mut acknowledged, mut tried) = (0, 0);
-        while let Some(mut grpc) = self.connect().await {
-            let http = HttpClient::new(&self.url).expect("an address");
+        // Those without an answer may have been made, or be made as late as they like.
+        let mut unknown = BTreeSet::new();
+        while let Some((mut grpc, url)) = self.connect().await {
+            let http = HttpClient::new(&url).expect("an address");
             loop {
                 if self.stop.is_cancelled() {
                     return;
                 }
                 if tried > 0 {
-                    let Some(found) = self.read_one(kind, &http, &mut grpc).await else { break };
-                    let range = acknowledged..=tried;
-                    assert!(range.contains(&found), "{kind:?} is {found}, was acknowledged and tried: {range:?}");
+                    let read = timeout(CALL, self.read_one(kind, &http, &mut grpc)).await;
+                    let Ok(Some(found)) = read else { break };
+                    let known = found == acknowledged || unknown.contains(&found);
+                    assert!(
+                        known,
+                        "{kind:?} is {found}, {acknowledged} was acknowledged, {unknown:?} may have been made"
+                    );
                     self.history.lock().reads += 1;
                 }
                 tried += 1;
-                if self.write_one(kind, tried, &http, &mut grpc).await.is_none() {
+                let written = timeout(CALL, self.write_one(kind, tried, &http, &mut grpc)).await;
+                if !matches!(written, Ok(Some(()))) {
+                    unknown.insert(tried);
                     break;
                 }
                 acknowledged = tried;
@@ -252,6 +314,9 @@ impl Client {
             Kind::SafePoint => {
                 let request = pdpb::UpdateGcSafePointRequest { header: self.header(), safe_point: n };
                 let answer = grpc.update_gc_safe_point(request).await.ok()?.into_inner();
+                if answer.header.is_some_and(|h| h.error.is_some()) {
+                    return None;
+                }
                 assert_eq!(answer.new_safe_point, n, "nobody else sets it");
                 return Some(());
             }

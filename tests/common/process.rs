@@ -38,6 +38,10 @@ pub struct Home {
     folder: tempfile::TempDir,
     /// Its client port.
     pub port: u16,
+    /// Its name.
+    pub name: String,
+    /// Its peer URLs, and how it finds the others, as flags.
+    peers: Vec<String>,
 }
 
 impl Home {
@@ -48,7 +52,18 @@ impl Home {
 
     /// An empty folder, and this port.
     pub fn on(port: u16) -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder"), port }
+        let peers = ["--peer-urls=http://127.0.0.1:0", "--advertise-peer-urls=http://127.0.0.1:2380"];
+        Self::member("pd-1", port, peers.map(str::to_owned).to_vec())
+    }
+
+    /// An empty folder, a name, and the flags that are about other members.
+    pub fn member(name: &str, port: u16, peers: Vec<String>) -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), port, name: name.to_owned(), peers }
+    }
+
+    /// Its disk is lost.
+    pub fn lose_disk(&self) {
+        std::fs::remove_dir_all(self.data()).expect("a data folder");
     }
 
     /// The folder that holds everything.
@@ -84,14 +99,14 @@ impl Home {
     /// PD's flags for this member.
     pub fn flags(&self) -> Vec<String> {
         let (data, log) = (self.data().display().to_string(), self.path().join("pd.log").display().to_string());
-        vec![
-            "--name=pd-1".into(),
+        let mut flags = vec![
+            format!("--name={}", self.name),
             format!("--data-dir={data}"),
             format!("--client-urls={}", self.url()),
-            "--peer-urls=http://127.0.0.1:0".into(),
-            "--advertise-peer-urls=http://127.0.0.1:2380".into(),
             format!("--log-file={log}"),
-        ]
+        ];
+        flags.extend(self.peers.iter().cloned());
+        flags
     }
 
     /// Starts it as `berth server`, with further flags.

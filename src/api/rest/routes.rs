@@ -491,6 +491,7 @@ pub(super) static TABLE: &[Route] = &[
         .bootstrapped(),
     // Berth's own.
     Route::new(POST, "/berth/v1/members", "BerthJoin", later!(berth::members::join)).logged(),
+    Route::bare("/berth/v1/group", now!(berth::members::group)),
     Route::berth("/berth/v1/rules/unmet", now!(rules_unmet::list)),
     Route::berth("/berth/v1/region-labels", now!(label_owners::list)),
     // Without label, audit or rate limit.

@@ -26,9 +26,11 @@ pub struct Group {
     pub learners: Vec<MemberId>,
 }
 
-/// What was refused of what other members sent, and what was compared with them.
+/// How far this member is, what was refused of what others sent, and what was compared with them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GroupCounts {
+    /// The last entry that was applied here.
+    pub applied: u64,
     /// Messages that were damaged, too long, or for another cluster or member.
     pub refused: u64,
     /// Messages of members that are unknown or were removed.
@@ -121,11 +123,12 @@ impl Meta {
         self.shared.group.load_full()
     }
 
-    /// What was refused and compared.
+    /// How far this member is, what was refused and compared.
     pub fn group_counts(&self) -> GroupCounts {
         let shared = &self.shared;
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         GroupCounts {
+            applied: shared.applied.load(Ordering::Acquire),
             refused: read(&shared.peers.refused),
             unknown: read(&shared.peers.unknown),
             dropped: read(&shared.peers.dropped),

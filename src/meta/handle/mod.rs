@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) peers: PeerCounts,
     /// Bytes of messages that wait in the queue.
     pub(super) waiting_bytes: AtomicUsize,
+    /// The last entry that `state` includes.
+    pub(super) applied: AtomicU64,
     /// State hashes that were compared with those of other members, and those that differed.
     pub(super) hashes_compared: AtomicU64,
     pub(super) hashes_differ: AtomicU64,
@@ -119,6 +121,7 @@ impl Shared {
             group: ArcSwap::default(),
             peers: PeerCounts::default(),
             waiting_bytes: AtomicUsize::new(0),
+            applied: AtomicU64::new(0),
             hashes_compared: AtomicU64::new(0),
             hashes_differ: AtomicU64::new(0),
             bugs,

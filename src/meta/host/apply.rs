@@ -85,6 +85,7 @@ impl Core {
     /// Shows others the new state, and tells what is different in it.
     fn publish(&self, changes: &[Change]) {
         self.shared.state.store(Arc::new(self.state.clone()));
+        self.shared.applied.store(self.applied.index, Ordering::Release);
         for change in changes {
             if let Change::TsoWindow(upper) = change {
                 self.shared.tso.lifted(*upper);

@@ -1,8 +1,9 @@
-//! `POST /berth/v1/members`: how a server becomes a member (`--join`).
+//! `POST /berth/v1/members`: how a server becomes a member (`--join`); `GET /berth/v1/group`: how a member stands.
 //!
-//! Owns: the JSON of it. Must not know: how the group is changed.
+//! Owns: the JSON of these. Must not know: how the group is changed.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     api::rest::{Answer, error::Problem, render::Reply, request::Request},
@@ -64,6 +65,28 @@ impl Joining {
             None => Ok(()),
         }
     }
+}
+
+/// How this member stands in the group; every member answers for itself. Members that applied the same entry have the same hash.
+pub(in crate::api::rest) fn group(request: &Request) -> Answer {
+    let meta = &request.app.meta;
+    let (group, counts, state) = (meta.group(), meta.group_counts(), meta.state());
+    Ok(Reply::ok(&json!({
+        "cluster_id": meta.cluster_id(),
+        "member_id": meta.member_id(),
+        "leads": meta.is_leader(),
+        "leader": meta.leader().map(|leader| leader.id),
+        "term": meta.term(),
+        "voters": group.voters,
+        "learners": group.learners,
+        "applied": counts.applied,
+        "state_hash": format!("{:016x}", state.hash),
+        "hashes_compared": counts.hashes_compared,
+        "hashes_differ": counts.hashes_differ,
+        "messages_refused": counts.refused,
+        "messages_of_unknown": counts.unknown,
+        "messages_dropped": counts.dropped,
+    })))
 }
 
 /// Adds the server that says this about itself.
