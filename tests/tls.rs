@@ -24,7 +24,7 @@ use std::{
 use berth::proto::pdpb::{self, pd_client::PdClient};
 use common::{
     logs,
-    process::{BERTH, Home, Process},
+    process::{BERTH, Home, Process, free_port},
 };
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
@@ -337,4 +337,56 @@ async fn what_cannot_be_secured_is_refused_at_the_start() {
     command.arg("server").args(secure.home.flags()).arg(format!("--config={config}"));
     secure.home.spawn_as(command).ended(PATIENCE).await;
     assert!(secure.home.printed().contains("berth.role-* needs security.cacert-path"), "{}", secure.home.printed());
+}
+
+/// A member whose peer port wants certificates.
+fn secure_member(number: usize, ports: &[u16], authority: &Authority) -> Home {
+    let list: Vec<String> =
+        ports.iter().enumerate().map(|(i, port)| format!("pd-{}=https://127.0.0.1:{port}", i + 1)).collect();
+    let name = format!("pd-{}", number + 1);
+    let mut home = Home::member(&name, free_port(), vec![]);
+    let pair = authority.pair(&name);
+    let mut flags = vec![
+        format!("--peer-urls=https://127.0.0.1:{}", ports[number]),
+        format!("--initial-cluster={}", list.join(",")),
+    ];
+    for (flag, content) in
+        [("cacert", authority.0.pem()), ("cert", pair.certificate.pem()), ("key", pair.key.serialize_pem())]
+    {
+        let path = home.path().join(format!("{flag}.pem"));
+        std::fs::write(&path, content).unwrap();
+        flags.push(format!("--{flag}={}", path.display()));
+    }
+    home.set_peers(flags);
+    home
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_with_a_certificate_of_another_authority_stay_out() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let ports = [free_port(), free_port(), free_port()];
+    let homes: Vec<Home> = [&ours, &ours, &theirs]
+        .into_iter()
+        .enumerate()
+        .map(|(i, authority)| secure_member(i, &ports, authority))
+        .collect();
+    let _processes: Vec<Process> = homes.iter().map(Home::spawn).collect();
+    let stands = async |home: &Home| home.http().get_json("/berth/v1/group").await.ok();
+    let end = Instant::now() + PATIENCE;
+    let leads = loop {
+        let both = [stands(&homes[0]).await, stands(&homes[1]).await];
+        if let Some(leads) = both.iter().flatten().find(|s| s["leads"] == true) {
+            break leads.clone();
+        }
+        assert!(Instant::now() < end, "{}\n{}", homes[0].log(), homes[1].log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(leads["voters"].as_array().unwrap().len(), 3, "{leads}");
+    // The third knocks, is refused by name, and goes on waiting for a group that trusts it.
+    let refused = || homes[..2].iter().any(|home| home.log().contains("a TLS connection was refused"));
+    while !refused() {
+        assert!(Instant::now() < end, "{}", homes[2].log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(stands(&homes[2]).await.is_none(), "it has not begun");
 }

@@ -14,6 +14,7 @@ pub mod sections;
 pub mod tree;
 pub mod ttl;
 pub mod update;
+mod url;
 
 pub use codec::{GoDuration, LabelProperty};
 pub use dynamic::{Dynamic, Shared};
@@ -27,3 +28,4 @@ pub use sections::{
 pub use tree::Config;
 pub use ttl::TtlItems;
 pub use update::{ConfigError, Update};
+pub use url::Place;

@@ -32,7 +32,13 @@ Usage: berth ctl [-u URL] COMMAND
   region check STATE                       regions with a miss-peer, down-peer, offline-peer, ...
   config show [all|schedule|replication|server|label-property|cluster-version|replication-mode]
   config set KEY VALUE
-  member, health, cluster, version, ping
+  member                                   all members
+  member delete name NAME | id ID          remove one
+  member leader show                       who leads
+  member leader resign                     have another lead
+  member leader transfer NAME              have this one lead
+  member leader_priority NAME PRIORITY     where leadership should be
+  health, cluster, version, ping
 ";
 
 /// What is printed of the answer.
@@ -78,7 +84,7 @@ pub fn parse(words: &[&str]) -> Result<Call, String> {
         ["operator", rest @ ..] => operator(rest),
         ["region", rest @ ..] => region(rest),
         ["config", rest @ ..] => config(rest),
-        ["member"] => Ok(get("/members")),
+        ["member", rest @ ..] => member(rest),
         ["health"] => Ok(get("/health")),
         ["cluster"] => Ok(get("/cluster")),
         ["version"] => Ok(get("/version")),
@@ -214,6 +220,24 @@ fn config(words: &[&str]) -> Result<Call, String> {
             Ok(post("/config", Map::from_iter([((*key).to_owned(), value)]).into()))
         }
         _ => Err(unknown(&[&["config"], words].concat())),
+    }
+}
+
+fn member(words: &[&str]) -> Result<Call, String> {
+    match words {
+        [] => Ok(get("/members")),
+        ["delete", "name", name] => Ok(delete(format!("/members/name/{}", escaped(name)))),
+        ["delete", "id", id] => Ok(delete(format!("/members/id/{}", self::id(id)?))),
+        ["leader", "show"] => Ok(get("/leader")),
+        ["leader", "resign"] => Ok(Call { body: None, ..post("/leader/resign", Value::Null) }),
+        ["leader", "transfer", name] => {
+            Ok(Call { body: None, ..post(format!("/leader/transfer/{}", escaped(name)), Value::Null) })
+        }
+        ["leader_priority", name, priority] => {
+            let priority: i32 = priority.parse().map_err(|_| format!("{priority} is not a priority"))?;
+            Ok(post(format!("/members/name/{}", escaped(name)), json!({ "leader-priority": priority })))
+        }
+        _ => Err(unknown(&[&["member"], words].concat())),
     }
 }
 

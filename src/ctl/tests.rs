@@ -51,7 +51,13 @@ fn words_become_calls() {
         ("config show replication", "GET", "/config/replicate", none.clone()),
         ("config set leader-schedule-limit 8", "POST", "/config", json!({"leader-schedule-limit": 8})),
         ("config set enable-witness true", "POST", "/config", json!({"enable-witness": "true"})),
-        ("member", "GET", "/members", none),
+        ("member", "GET", "/members", none.clone()),
+        ("member delete name pd/1", "DELETE", "/members/name/pd%2F1", none.clone()),
+        ("member delete id 7", "DELETE", "/members/id/7", none.clone()),
+        ("member leader show", "GET", "/leader", none.clone()),
+        ("member leader resign", "POST", "/leader/resign", none.clone()),
+        ("member leader transfer pd-2", "POST", "/leader/transfer/pd-2", none),
+        ("member leader_priority pd-2 3", "POST", "/members/name/pd-2", json!({"leader-priority": 3})),
     ] {
         let call = parsed(line).unwrap();
         let sent = call.body.unwrap_or(Value::Null);

@@ -165,6 +165,11 @@ fn step_type(step: &Step) -> Option<StepType> {
 
 /// Works all gauges out but those that look at every region.
 pub(super) fn refresh(app: &App) {
+    server(app);
+    config(app);
+    if !app.meta.is_leader() {
+        return app.metrics.forget_cluster();
+    }
     app.cluster.with_view(app.now(), |view| {
         stores(app, view);
         places::stores(&app.metrics, view);
@@ -173,8 +178,6 @@ pub(super) fn refresh(app: &App) {
     drains::refresh(app);
     schedulers(app);
     hot::refresh(app);
-    server(app);
-    config(app);
     rules(app);
 }
 
@@ -305,6 +308,9 @@ fn limits(app: &App, store: StoreId, id: &str) {
 
 /// Counts unusual regions.
 pub(super) fn refresh_regions(app: &App) {
+    if !app.meta.is_leader() {
+        return;
+    }
     app.cluster.with_view(app.now(), |view| regions(app, view));
 }
 
@@ -364,6 +370,15 @@ fn server(app: &App) {
     let settings = app.cluster.settings();
     metrics.memory_quota.set(memory_quota());
     metrics.log_lines_lost.set(i64::try_from(app.log.lost()).unwrap_or(i64::MAX));
+    let counts = app.meta.group_counts();
+    let show = |gauge: &prometheus::IntGaugeVec, label: &str, value: u64| {
+        gauge.with_label_values(&[label]).set(i64::try_from(value).unwrap_or(i64::MAX));
+    };
+    show(&metrics.state_hashes, "same", counts.hashes_compared.saturating_sub(counts.hashes_differ));
+    show(&metrics.state_hashes, "differ", counts.hashes_differ);
+    show(&metrics.messages_lost, "refused", counts.refused);
+    show(&metrics.messages_lost, "unknown", counts.unknown);
+    show(&metrics.messages_lost, "dropped", counts.dropped);
     let halted = settings.schedule.halt_scheduling;
     app.metrics
         .stores

@@ -1,6 +1,6 @@
 //! Connections to a URL, with TLS or without.
 //!
-//! Owns: what a URL to connect to looks like. Must not know: what is said on the connection.
+//! Owns: connecting, within a time. Must not know: what is said on the connection.
 
 use std::{io, time::Duration};
 
@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::ClientTls;
+use crate::config::Place;
 
 /// How long connecting may take, with the greetings of TLS.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -18,37 +19,6 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-/// A URL taken apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place<'a> {
-    /// Whether it begins with `https://`.
-    pub tls: bool,
-    /// `host:port`, or only a host.
-    pub authority: &'a str,
-}
-
-impl<'a> Place<'a> {
-    /// Takes `http://host:port` or `https://host:port` apart; a path behind it is left out.
-    pub fn of(url: &'a str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let tls = match scheme {
-            "http" => false,
-            "https" => true,
-            _ => return None,
-        };
-        let authority = rest.split('/').next().filter(|host| !host.is_empty())?;
-        Some(Self { tls, authority })
-    }
-
-    /// Host and port.
-    pub fn host_and_port(self) -> (&'a str, &'a str) {
-        match self.authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port),
-            _ => (self.authority, if self.tls { "443" } else { "80" }),
-        }
-    }
-}
 
 /// Connects to `url`.
 ///
@@ -70,23 +40,4 @@ pub async fn dial(url: &str, tls: Option<&ClientTls>) -> io::Result<Box<dyn Dupl
     let late =
         || io::Error::new(io::ErrorKind::TimedOut, format!("{url}: no connection in {} s", DIAL_TIMEOUT.as_secs()));
     tokio::time::timeout(DIAL_TIMEOUT, connect).await.unwrap_or_else(|_| Err(late()))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-
-    use super::*;
-
-    #[test]
-    fn urls_are_taken_apart() {
-        let parts = |url| Place::of(url).map(|p| (p.tls, p.host_and_port()));
-        assert_eq!(parts("http://10.0.0.1:2380"), Some((false, ("10.0.0.1", "2380"))));
-        assert_eq!(parts("https://pd-1/path"), Some((true, ("pd-1", "443"))));
-        assert_eq!(parts("http://[::1]:2380"), Some((false, ("[::1]", "2380"))));
-        assert_eq!(parts("http://[::1]"), Some((false, ("[::1]", "80"))));
-        for wrong in ["10.0.0.1:2380", "ftp://a:1", "http://", "http:///x"] {
-            assert_eq!(parts(wrong), None, "{wrong}");
-        }
-    }
 }

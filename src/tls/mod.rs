@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use client::ClientTls;
-pub use dial::{DIAL_TIMEOUT, Duplex, Place, dial};
+pub use dial::{DIAL_TIMEOUT, Duplex, dial};
 pub use server::{Refresh, Tls, refusal};
 use tokio_rustls::rustls::{
     self, RootCertStore,

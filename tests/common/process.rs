@@ -61,6 +61,11 @@ impl Home {
         Self { folder: tempfile::tempdir().expect("a folder"), port, name: name.to_owned(), peers }
     }
 
+    /// Other flags about members: some name files of its folder.
+    pub fn set_peers(&mut self, flags: Vec<String>) {
+        self.peers = flags;
+    }
+
     /// Its disk is lost.
     pub fn lose_disk(&self) {
         std::fs::remove_dir_all(self.data()).expect("a data folder");

@@ -83,7 +83,7 @@ fn listed(config: &Config) -> Result<Vec<Founder>, StartError> {
     for item in config.initial_cluster.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let wrong = || StartError::Founding(format!("initial-cluster: {item:?} is not name=peer-url"));
         let (name, url) = item.split_once('=').ok_or_else(wrong)?;
-        if name.is_empty() || crate::tls::Place::of(url).is_none() {
+        if name.is_empty() || crate::config::Place::of(url).is_none() {
             return Err(wrong());
         }
         match members.iter_mut().find(|m| m.name == name) {

@@ -7,7 +7,7 @@ pub mod values;
 
 use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder, core::Collector,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
 /// Why metrics could not be made, registered or shown.
@@ -75,15 +75,23 @@ trait Kind: Collector + Clone + Sized + 'static {
     const WORD: &'static str;
 
     fn make(family: &Family, help: &str) -> Result<Self, prometheus::Error>;
+
+    /// Forgets what it shows, if that is a state and not a count.
+    fn forget(&self);
 }
 
 macro_rules! kinds {
-    ($($ty:ty = $word:literal, |$family:ident, $help:ident| $make:expr;)*) => {
+    ($($ty:ty = $word:literal, |$family:ident, $help:ident| $make:expr $(, |$it:ident| $forget:expr)?;)*) => {
         $(impl Kind for $ty {
             const WORD: &'static str = $word;
 
             fn make($family: &Family, $help: &str) -> Result<Self, prometheus::Error> {
                 $make
+            }
+
+            fn forget(&self) {
+                $(let $it = self;
+                $forget;)?
             }
         })*
     };
@@ -104,9 +112,10 @@ kinds! {
     IntCounter = "counter", |f, help| IntCounter::with_opts(opts(f, help));
     CounterVec = "counter", |f, help| CounterVec::new(opts(f, help), f.labels);
     IntCounterVec = "counter", |f, help| IntCounterVec::new(opts(f, help), f.labels);
-    Gauge = "gauge", |f, help| Gauge::with_opts(opts(f, help));
-    IntGauge = "gauge", |f, help| IntGauge::with_opts(opts(f, help));
-    GaugeVec = "gauge", |f, help| GaugeVec::new(opts(f, help), f.labels);
+    Gauge = "gauge", |f, help| Gauge::with_opts(opts(f, help)), |g| g.set(0.0);
+    IntGauge = "gauge", |f, help| IntGauge::with_opts(opts(f, help)), |g| g.set(0);
+    GaugeVec = "gauge", |f, help| GaugeVec::new(opts(f, help), f.labels), |g| g.reset();
+    IntGaugeVec = "gauge", |f, help| IntGaugeVec::new(opts(f, help), f.labels), |g| g.reset();
     Histogram = "histogram", |f, help| Histogram::with_opts(histogram(f, help));
     HistogramVec = "histogram", |f, help| HistogramVec::new(histogram(f, help), f.labels);
 }
@@ -144,6 +153,11 @@ macro_rules! group {
             pub fn register(&self, registry: &Registry) -> Result<(), MetricsError> {
                 $( registry.register(Box::new(self.$field.clone()))?; )*
                 Ok(())
+            }
+
+            /// Forgets what the gauges show; counts stay.
+            pub fn forget(&self) {
+                $( self.$field.forget(); )*
             }
         }
     };
@@ -366,6 +380,10 @@ group! {
         time_jump_back: IntCounter = "pd_monitor_time_jump_back_total" [];
         /// Log lines that could not be written.
         log_lines_lost: IntGauge = "berth_log_lines_lost" [];
+        /// State hashes compared with those of other members; any that differ mean that members hold different states.
+        state_hashes: IntGaugeVec = "berth_group_state_hashes" ["result"];
+        /// Messages of other members that were not taken.
+        messages_lost: IntGaugeVec = "berth_group_messages_lost" ["reason"];
     }
 }
 
@@ -392,6 +410,17 @@ pub struct Metrics {
     pub requests: RequestMetrics,
     /// The server.
     pub server: ServerMetrics,
+}
+
+impl Metrics {
+    /// Forgets what only a leader sees: a member that does not lead any more must not go on showing it beside the new leader.
+    pub fn forget_cluster(&self) {
+        self.stores.forget();
+        self.regions.forget();
+        self.patrol.forget();
+        self.schedulers.forget();
+        self.progress.forget();
+    }
 }
 
 /// A request that runs now; it has ended when this is dropped.

@@ -60,7 +60,7 @@ impl Joining {
         if texts.into_iter().chain(urls()).any(|text| text.len() > MAX_TEXT) {
             return Err(Problem::bad(format!("no text of a member is longer than {MAX_TEXT} bytes")));
         }
-        match urls().find(|url| crate::tls::Place::of(url).is_none()) {
+        match urls().find(|url| crate::config::Place::of(url).is_none()) {
             Some(url) => Err(Problem::bad(format!("{url:?} is not a URL such as http://127.0.0.1:2380"))),
             None => Ok(()),
         }
