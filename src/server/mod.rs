@@ -23,7 +23,7 @@ mod watchdog;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, http::StatusCode, response::IntoResponse as _};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -193,6 +193,13 @@ impl Server {
         let dir = PathBuf::from(&config.data_dir);
         std::fs::create_dir_all(&dir).map_err(|why| StartError::DataDir { dir: dir.clone(), why })?;
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let not_yet = shutdown.child_token();
+        // A start that waits for nobody is quicker than any answer.
+        if founding::waits(&config) && !dir.join(meta::LOG_FILE).exists() {
+            for port in ports.doubles().map_err(|why| StartError::Listen { addr: config.client_urls.clone(), why })? {
+                tasks.spawn(listener::serve(port, not_started(), not_yet.clone(), Duration::ZERO));
+            }
+        }
         // The members that begin together ask each other before any of them has state.
         let desk = members::Desk::open(&config.name, shutdown.clone());
         for port in ports.peers {
@@ -208,6 +215,7 @@ impl Server {
         }
         load_regions(&app, &cache);
 
+        not_yet.cancel();
         let router = routes(&app);
         let addr = ports.first;
         for port in ports.clients {
@@ -465,6 +473,16 @@ fn load_regions(app: &App, cache: &RegionCache) {
     pdsay!(app.log, LOAD_STORES, state.stores.len(), took);
     pdsay!(app.log, LOAD_REGIONS, count, took);
     pdsay!(app.log, COORDINATOR_COLLECTS);
+}
+
+/// What is answered while this member waits for others to begin with.
+fn not_started() -> Router {
+    Router::new().fallback(async |request: axum::extract::Request| {
+        if grpc::is_grpc(&request) {
+            return tonic::Status::unavailable("server not started").into_http();
+        }
+        (StatusCode::INTERNAL_SERVER_ERROR, "[PD:server:ErrServerNotStarted]server not started").into_response()
+    })
 }
 
 /// gRPC and HTTP on one port: what no gRPC route takes is REST's, unless it is a gRPC call of a service that is not there.

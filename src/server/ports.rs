@@ -2,7 +2,7 @@
 //!
 //! Owns: what such a URL must look like, and the URLs that others are told once ports are known. Must not know: what is served.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 
 use tokio::net::TcpListener;
 
@@ -19,6 +19,18 @@ pub(super) struct Ports {
     pub(super) peers: Vec<Port>,
     /// What those with TLS share.
     pub(super) tls: Option<Arc<Tls>>,
+}
+
+impl Ports {
+    /// The client ports once more, for those who answer while there is nothing to serve yet.
+    pub(super) fn doubles(&self) -> std::io::Result<Vec<Port>> {
+        let double = |port: &Port| {
+            let socket = std::net::TcpListener::from(port.listener.as_fd().try_clone_to_owned()?);
+            let listener = TcpListener::from_std(socket)?;
+            Ok(Port { listener, tls: port.tls.clone(), log: port.log.clone() })
+        };
+        self.clients.iter().map(double).collect()
+    }
 }
 
 /// Binds every client and peer URL. A port of 0 becomes the one that the system gives, also in the URLs that others are told.

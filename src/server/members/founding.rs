@@ -94,6 +94,11 @@ fn listed(config: &Config) -> Result<Vec<Founder>, StartError> {
     Ok(members)
 }
 
+/// Whether a member with an empty folder waits for others before it begins.
+pub(in crate::server) fn waits(config: &Config) -> bool {
+    !config.join.is_empty() || listed(config).is_ok_and(|list| list.len() > 1)
+}
+
 /// Decides how a member with an empty folder begins. Waits until enough others are there; a start that waits is ended by whoever
 /// drops this.
 pub(in crate::server) async fn begin(
