@@ -133,6 +133,8 @@ const REST_OPERATE: &[&str] = &[
 /// What a route of REST needs. `changes`: it is asked by another method than GET.
 pub(super) fn of_rest(path: &str, changes: bool) -> Role {
     match changes {
+        // All that is agreed at once, barriers and the members' addresses among it.
+        false if path == "/berth/v1/backup" => Role::Admin,
         false => Role::Read,
         true if REST_OPERATE.iter().any(|begin| path.starts_with(begin)) => Role::Operate,
         true => Role::Admin,
@@ -182,6 +184,7 @@ mod tests {
         assert_eq!(of_grpc("UpdateServiceGCSafePoint"), Role::Operate);
         assert_eq!(of_grpc("PutClusterConfig"), Role::Admin);
         assert_eq!(of_rest("/pd/api/v1/config", false), Role::Read);
+        assert_eq!(of_rest("/berth/v1/backup", false), Role::Admin);
         assert_eq!(of_rest("/pd/api/v1/config", true), Role::Admin);
         assert_eq!(of_rest("/pd/api/v1/store/{id}", true), Role::Operate);
         assert_eq!(of_rest("/pd/api/v1/config/rules", true), Role::Operate);

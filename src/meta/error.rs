@@ -64,6 +64,9 @@ pub enum OpenError {
         /// One that is there.
         other: String,
     },
+    /// A member that never had the state cannot go on without the others.
+    #[error("--force-new-cluster: there is no cluster in the data directory to go on from")]
+    NoCluster,
     /// The list of the first members.
     #[error(transparent)]
     Founding(#[from] FoundingError),

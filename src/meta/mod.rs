@@ -10,19 +10,23 @@
 //!                                                                                        └▶ observers ─▶ proposer
 //! ```
 
+mod backup;
 mod bugs;
 mod busy;
 mod disk;
 mod error;
+mod force;
 mod handle;
 mod host;
 mod ids;
 mod lease;
 pub mod machine;
 mod membership;
+mod parts;
 mod peer;
 mod queue;
 mod raft;
+mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -31,6 +35,7 @@ mod writer;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub use backup::{About, BACKUP_FORM, Backup, BackupError, BackupParts, MAX_BACKUP_BYTES};
 pub use disk::{Backends, FileBackends, Held, LOCK_FILE, LOG_FILE, STATE_FILE};
 pub use error::{MetaError, OpenError};
 pub use handle::{Group, GroupCounts, Meta};
@@ -43,6 +48,7 @@ pub use machine::{
 };
 pub use membership::{Founder, Founding, FoundingError, MAX_MEMBERS, MemberError, founders};
 pub use peer::{MAX_PEER_MESSAGE, PeerError, Transport};
+pub use restore::{Ahead, ID_MARGIN, Planted, RestoreError, TSO_AHEAD, recover, restore};
 pub use tso::{MAX_LOGICAL, Timestamp};
 
 use crate::model::Clock;
@@ -126,6 +132,9 @@ pub struct Options {
     pub entropy: u64,
     /// The files.
     pub backend: Arc<dyn Backends>,
+    /// Starts a member that has data as the only one of its group (`--force-new-cluster`): all others go. Nothing happens when it is
+    /// the only one already.
+    pub force_new: bool,
 }
 
 impl Options {
@@ -140,6 +149,7 @@ impl Options {
             caches: CacheSizes::default(),
             tso_save_interval: tso::DEFAULT_SAVE_INTERVAL,
             entropy,
+            force_new: false,
         })
     }
 }

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use super::{
     disk::Applied,
-    machine::{Action, Row, RowKey, State},
+    machine::{RowKey, State},
+    parts::{self, PART_BYTES, Part},
     peer::Chunk,
 };
 use crate::model::{MemberId, Mono};
-
-/// A part is closed when it holds so many bytes; a row may be longer than that.
-const CHUNK_BYTES: usize = 256 << 10;
 
 /// A part that was not confirmed for so long is sent again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -82,19 +80,7 @@ impl Sending {
 
     /// The part of this number that begins with this row.
     fn cut(&mut self, from: Option<&RowKey>, number: u64, checksum: u32) -> Chunk {
-        let mut rows = vec![];
-        let mut rest = self.state.rows_from(from);
-        let next = loop {
-            let Some(row) = rest.next() else { break None };
-            if rows.len() >= CHUNK_BYTES {
-                break Some(row.key());
-            }
-            // A row that JSON cannot write does not exist: it came out of the log or a file as JSON.
-            let text = serde_json::to_vec(&row).unwrap_or_default();
-            rows.extend((text.len() as u64).to_le_bytes());
-            rows.extend(text);
-        };
-        drop(rest);
+        let Part { bytes: rows, next, .. } = parts::cut(&self.state, from, PART_BYTES);
         self.next_row = next;
         Chunk {
             session: self.session,
@@ -177,7 +163,7 @@ impl Receiving {
             return (self.next, None);
         }
         let checksum = extend(self.checksum, &chunk.rows);
-        if checksum != chunk.checksum || !read_rows(&chunk.rows, &mut self.state) {
+        if checksum != chunk.checksum || parts::read(&chunk.rows, &mut self.state).is_none() {
             *self = Self::default();
             return (0, None);
         }
@@ -199,16 +185,4 @@ fn extend(checksum: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(checksum);
     hasher.update(bytes);
     hasher.finalize()
-}
-
-/// Reads rows into `state`; false when they are not rows.
-fn read_rows(mut bytes: &[u8], state: &mut State) -> bool {
-    while let Some((length, rest)) = bytes.split_first_chunk::<8>() {
-        let text = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|l| rest.split_at_checked(l));
-        let Some((text, rest)) = text else { return false };
-        let Ok(row) = serde_json::from_slice::<Row>(text) else { return false };
-        state.apply(&Action::Put(row));
-        bytes = rest;
-    }
-    bytes.is_empty()
 }

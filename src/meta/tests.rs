@@ -5,6 +5,7 @@
 mod cluster;
 mod durability;
 mod group;
+mod recovery;
 mod refused;
 mod serving;
 mod windows;
@@ -68,6 +69,7 @@ fn options(disk: &FaultDisk, entropy: u64) -> Options {
         tso_save_interval: tso::DEFAULT_SAVE_INTERVAL,
         entropy,
         backend: Arc::new(disk.clone()),
+        force_new: false,
     }
 }
 

@@ -424,6 +424,7 @@ async fn open_meta(
         tso_save_interval: config.tso_save_interval.get(),
         entropy: rand::random(),
         backend: gated_disk::gated(backend),
+        force_new: config.force_new_cluster,
     };
     pdsay!(log, START_TO_CAMPAIGN_PD_LEADER, &config.name);
     let mail = desk.mail(config, beginning.others, log);
@@ -433,7 +434,7 @@ async fn open_meta(
     let host = host.spawn()?;
     desk.serve(&meta, &mail);
     // Who leads a group of several is up to all of them.
-    if meta.group().voters == [meta.member_id()] {
+    if config.force_new_cluster || meta.group().voters == [meta.member_id()] {
         if !meta.wait_until_leader(LEAD_TIMEOUT) {
             let why = meta.failure().map_or_else(|| "no leader was elected".to_owned(), |f| f.to_string());
             return Err(StartError::NotLeading(why));

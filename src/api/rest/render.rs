@@ -2,7 +2,7 @@
 //!
 //! Owns: status, headers and body of an answer. Must not know: what is answered.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use super::region_json;
-use crate::{config::gojson::float_text, model::Region};
+use crate::{config::gojson::float_text, meta::BackupParts, model::Region};
 
 /// `Access-Control-*` headers that every answer carries.
 const CORS: [(&str, &str); 3] = [
@@ -28,6 +28,8 @@ pub(super) enum Content {
     Bytes(Vec<u8>),
     /// A list of regions, rendered while it is sent.
     Regions(Arc<[Arc<Region>]>),
+    /// The agreed state, written while it is sent: one part of it is in memory at a time.
+    Backup(Box<BackupParts>),
 }
 
 /// One answer.
@@ -51,7 +53,7 @@ pub(super) struct Reply {
 pub(super) const JSON: &str = "application/json; charset=UTF-8";
 /// Content type of v2's JSON.
 const JSON_V2: &str = "application/json; charset=utf-8";
-/// Content type of regions.
+/// Content type of regions, and of what is nothing but bytes.
 const OCTETS: &str = "application/octet-stream";
 /// Content type of v1's plain texts.
 const TEXT: &str = "text/plain; charset=UTF-8";
@@ -80,6 +82,12 @@ impl Reply {
     /// Regions: JSON in one line under a content type that hides it.
     pub(super) fn regions(value: &impl Serialize) -> Self {
         Self::new(StatusCode::OK, Some(OCTETS), to_json(value, Indent::None))
+    }
+
+    /// The agreed state as a file.
+    pub(super) fn backup(parts: BackupParts) -> Self {
+        let body = Content::Backup(Box::new(parts));
+        Self { body, ..Self::new(StatusCode::OK, Some(OCTETS), vec![]) }
     }
 
     /// v2's JSON: indented by four blanks, no newline at the end.
@@ -136,6 +144,7 @@ impl Reply {
         let body = match self.body {
             Content::Bytes(bytes) => Body::from(bytes),
             Content::Regions(regions) => region_json::body(&regions),
+            Content::Backup(parts) => Body::from_stream(futures::stream::iter(parts.map(Ok::<_, Infallible>))),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

@@ -492,6 +492,7 @@ pub(super) static TABLE: &[Route] = &[
     // Berth's own.
     Route::new(POST, "/berth/v1/members", "BerthJoin", later!(berth::members::join)).logged(),
     Route::bare("/berth/v1/group", now!(berth::members::group)),
+    Route::new(GET, "/berth/v1/backup", "BerthBackup", now!(berth::backup::download)).logged(),
     Route::berth("/berth/v1/rules/unmet", now!(rules_unmet::list)),
     Route::berth("/berth/v1/region-labels", now!(label_owners::list)),
     // Without label, audit or rate limit.

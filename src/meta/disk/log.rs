@@ -7,7 +7,7 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Entry};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Backends, DiskError, LOG_FILE, Owner, record};
+use super::{Applied, Backends, DiskError, LOG_FILE, Owner, record};
 use crate::meta::OpenError;
 
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -122,13 +122,25 @@ impl LogFile {
         owner: Owner,
         founders: &ConfState,
     ) -> Result<(Self, Owner), OpenError> {
-        let db = super::create(backends, LOG_FILE, cache, owner, |txn| {
-            txn.open_table(ENTRIES)?;
-            let bytes = founders.write_to_bytes().map_err(std::io::Error::other)?;
-            txn.open_table(MARKS)?.insert(FOUNDERS, record::seal(FOUNDERS.as_bytes(), &bytes).as_slice())?;
-            Ok(())
-        })?;
+        let db = super::create(backends, LOG_FILE, cache, owner, |txn| begin(txn, founders))?;
         Ok((Self { db }, owner))
+    }
+
+    /// Creates the file for a state that came from elsewhere: the log begins after the entry applied last.
+    pub(super) fn plant(
+        backends: &dyn Backends,
+        cache: usize,
+        owner: Owner,
+        applied: &Applied,
+    ) -> Result<(), OpenError> {
+        let cut = Truncated { index: applied.index, term: applied.term };
+        let hard = HardMark { term: applied.term, vote: 0, commit: applied.index };
+        let write = LogWrite { hard: Some(hard), reset: Some(cut), ..LogWrite::default() };
+        let fill = |txn: &redb::WriteTransaction| {
+            begin(txn, &applied.conf)?;
+            put(txn, &write)
+        };
+        super::create(backends, LOG_FILE, cache, owner, fill).map(drop)
     }
 
     /// The members that the group began with; `None` in a file from before groups of several: it was alone.
@@ -216,31 +228,42 @@ impl LogFile {
     fn try_write(&self, write: &LogWrite) -> Result<(), redb::Error> {
         let mut txn = self.db.begin_write()?;
         txn.set_durability(if write.sync { Durability::Immediate } else { Durability::None })?;
-        {
-            let mut entries = txn.open_table(ENTRIES)?;
-            if write.reset.is_some() {
-                entries.retain(|_, _| false)?;
-            }
-            if let Some(first) = write.entries.first() {
-                entries.retain_in(first.index.., |_, _| false)?;
-            }
-            for entry in &write.entries {
-                let bytes = entry.write_to_bytes().map_err(std::io::Error::other)?;
-                entries.insert(entry.index, record::seal(&place(entry.index), &bytes).as_slice())?;
-            }
-            let mut marks = txn.open_table(MARKS)?;
-            if let Some(hard) = write.hard {
-                let bytes = numbers([hard.term, hard.vote, hard.commit]);
-                marks.insert(HARD, record::seal(HARD.as_bytes(), &bytes).as_slice())?;
-            }
-            if let Some(cut) = write.cut.or(write.reset) {
-                entries.retain_in(..=cut.index, |_, _| false)?;
-                marks.insert(CUT, record::seal(CUT.as_bytes(), &numbers([cut.index, cut.term])).as_slice())?;
-            }
-        }
+        put(&txn, write)?;
         txn.commit()?;
         Ok(())
     }
+}
+
+/// What an empty file holds.
+fn begin(txn: &redb::WriteTransaction, founders: &ConfState) -> Result<(), redb::Error> {
+    txn.open_table(ENTRIES)?;
+    let bytes = founders.write_to_bytes().map_err(std::io::Error::other)?;
+    txn.open_table(MARKS)?.insert(FOUNDERS, record::seal(FOUNDERS.as_bytes(), &bytes).as_slice())?;
+    Ok(())
+}
+
+fn put(txn: &redb::WriteTransaction, write: &LogWrite) -> Result<(), redb::Error> {
+    let mut entries = txn.open_table(ENTRIES)?;
+    if write.reset.is_some() {
+        entries.retain(|_, _| false)?;
+    }
+    if let Some(first) = write.entries.first() {
+        entries.retain_in(first.index.., |_, _| false)?;
+    }
+    for entry in &write.entries {
+        let bytes = entry.write_to_bytes().map_err(std::io::Error::other)?;
+        entries.insert(entry.index, record::seal(&place(entry.index), &bytes).as_slice())?;
+    }
+    let mut marks = txn.open_table(MARKS)?;
+    if let Some(hard) = write.hard {
+        let bytes = numbers([hard.term, hard.vote, hard.commit]);
+        marks.insert(HARD, record::seal(HARD.as_bytes(), &bytes).as_slice())?;
+    }
+    if let Some(cut) = write.cut.or(write.reset) {
+        entries.retain_in(..=cut.index, |_, _| false)?;
+        marks.insert(CUT, record::seal(CUT.as_bytes(), &numbers([cut.index, cut.term])).as_slice())?;
+    }
+    Ok(())
 }
 
 fn parse_entry(index: u64, sealed: &[u8]) -> Result<Entry, String> {

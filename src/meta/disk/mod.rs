@@ -178,7 +178,7 @@ pub(super) struct Files {
 }
 
 /// The configuration of a group that consists of one member.
-fn alone(owner: Owner) -> ConfState {
+pub(super) fn alone(owner: Owner) -> ConfState {
     ConfState { voters: vec![owner.member.0], ..ConfState::default() }
 }
 
@@ -221,6 +221,18 @@ pub(super) fn open_files(
     finish_install(&log, &loaded_state)?;
     let loaded_log = log.load(loaded_state.applied.index, logger)?;
     Ok(Files { owner, log, loaded_log, state, loaded_state })
+}
+
+/// Makes the files of a member that begins with this state. A folder with the state and without the log is not started on.
+pub(super) fn plant(
+    backends: &dyn Backends,
+    caches: super::CacheSizes,
+    owner: Owner,
+    state: &crate::meta::machine::State,
+    applied: &Applied,
+) -> Result<(), OpenError> {
+    StateFile::plant(backends, caches.state, owner, state, applied)?;
+    LogFile::plant(backends, caches.log, owner, applied)
 }
 
 /// A received state is put on disk first, then the log begins anew after it. If only the first was done, this does the second.

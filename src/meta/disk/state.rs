@@ -68,6 +68,17 @@ impl StateFile {
         Ok(Self { db })
     }
 
+    /// Creates the file with a whole state in it; it has its name once all of that is on disk.
+    pub(super) fn plant(
+        backends: &dyn Backends,
+        cache: usize,
+        owner: Owner,
+        state: &State,
+        applied: &Applied,
+    ) -> Result<(), OpenError> {
+        super::create(backends, STATE_FILE, cache, owner, |txn| put_whole(txn, state, applied)).map(drop)
+    }
+
     /// Reads everything, and holds the rows against the hash that was written with them. `founders` are the members before the first
     /// entry.
     pub(super) fn load(&self, founders: ConfState) -> Result<Loaded, OpenError> {
@@ -139,17 +150,7 @@ impl StateFile {
     fn try_install(&self, state: &State, applied: &Applied) -> Result<(), redb::Error> {
         let mut txn = self.db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
-        {
-            let mut rows = txn.open_table(ROWS)?;
-            rows.retain(|_, _| false)?;
-            for row in state.rows_from(None) {
-                put_row(&mut rows, &row)?;
-            }
-            let mut marks = txn.open_table(MARKS)?;
-            put_applied(&mut marks, applied, state.hash)?;
-            let installed: Vec<u8> = [applied.index, applied.term].iter().flat_map(|v| v.to_le_bytes()).collect();
-            marks.insert(INSTALLED, record::seal(INSTALLED.as_bytes(), &installed).as_slice())?;
-        }
+        put_whole(&txn, state, applied)?;
         txn.commit()?;
         Ok(())
     }
@@ -164,6 +165,20 @@ impl StateFile {
         };
         flush().map_err(|e| DiskError::new(STATE_FILE, e))
     }
+}
+
+/// A state that came from elsewhere, in the place of all that is there.
+fn put_whole(txn: &redb::WriteTransaction, state: &State, applied: &Applied) -> Result<(), redb::Error> {
+    let mut rows = txn.open_table(ROWS)?;
+    rows.retain(|_, _| false)?;
+    for row in state.rows_from(None) {
+        put_row(&mut rows, &row)?;
+    }
+    let mut marks = txn.open_table(MARKS)?;
+    put_applied(&mut marks, applied, state.hash)?;
+    let installed: Vec<u8> = [applied.index, applied.term].iter().flat_map(|v| v.to_le_bytes()).collect();
+    marks.insert(INSTALLED, record::seal(INSTALLED.as_bytes(), &installed).as_slice())?;
+    Ok(())
 }
 
 fn put_row(rows: &mut redb::Table<'_, &'static [u8], &'static [u8]>, row: &Row) -> Result<(), redb::Error> {

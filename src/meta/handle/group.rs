@@ -128,7 +128,7 @@ impl Meta {
         let shared = &self.shared;
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         GroupCounts {
-            applied: shared.applied.load(Ordering::Acquire),
+            applied: shared.latest.load().index,
             refused: read(&shared.peers.refused),
             unknown: read(&shared.peers.unknown),
             dropped: read(&shared.peers.dropped),

@@ -19,7 +19,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use self::group::{Group, GroupCounts};
 use super::{
-    Clock, Host, ID_WINDOW, MAX_COMMAND_BYTES, MAX_IDS_AT_ONCE, MetaError, OpenError, Options,
+    About, BackupParts, Clock, Host, ID_WINDOW, MAX_COMMAND_BYTES, MAX_IDS_AT_ONCE, MetaError, OpenError, Options,
     bugs::{Bug, Bugs},
     busy::Busy,
     disk::Owner,
@@ -49,6 +49,16 @@ pub(super) struct Leadership {
     pub(super) since: Mono,
 }
 
+/// A state, and how far it goes.
+#[derive(Clone, Debug)]
+pub(super) struct Latest {
+    pub(super) state: Arc<State>,
+    /// The last entry applied in it.
+    pub(super) index: u64,
+    /// Its term.
+    pub(super) term: u64,
+}
+
 /// What handle and host have in common.
 pub(super) struct Shared {
     pub(super) owner: Owner,
@@ -56,6 +66,8 @@ pub(super) struct Shared {
     pub(super) origin: u64,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) state: ArcSwap<State>,
+    /// The same state, and how far it goes.
+    pub(super) latest: ArcSwap<Latest>,
     pub(super) leadership: Mutex<Leadership>,
     pub(super) leadership_changed: Condvar,
     /// `leadership.serving`, to be read without a lock.
@@ -74,8 +86,6 @@ pub(super) struct Shared {
     pub(super) peers: PeerCounts,
     /// Bytes of messages that wait in the queue.
     pub(super) waiting_bytes: AtomicUsize,
-    /// The last entry that `state` includes.
-    pub(super) applied: AtomicU64,
     /// State hashes that were compared with those of other members, and those that differed.
     pub(super) hashes_compared: AtomicU64,
     pub(super) hashes_differ: AtomicU64,
@@ -98,17 +108,18 @@ impl Shared {
         options: &Options,
         owner: Owner,
         clock: Arc<dyn Clock>,
-        state: Arc<State>,
+        latest: Latest,
         queue: Box<dyn Queue>,
         bugs: Bugs,
     ) -> Self {
         let ids = Ids::default();
-        ids.agreed(state.id_end);
+        ids.agreed(latest.state.id_end);
         Self {
             owner,
             origin: options.entropy,
             clock,
-            state: ArcSwap::new(state),
+            state: ArcSwap::new(latest.state.clone()),
+            latest: ArcSwap::from_pointee(latest),
             leadership: Mutex::default(),
             leadership_changed: Condvar::new(),
             serving: AtomicBool::new(false),
@@ -121,7 +132,6 @@ impl Shared {
             group: ArcSwap::default(),
             peers: PeerCounts::default(),
             waiting_bytes: AtomicUsize::new(0),
-            applied: AtomicU64::new(0),
             hashes_compared: AtomicU64::new(0),
             hashes_differ: AtomicU64::new(0),
             bugs,
@@ -331,6 +341,13 @@ impl Meta {
     /// The applied state. It does not change under the caller's hands; the next call may return a newer one.
     pub fn state(&self) -> Arc<State> {
         self.shared.state.load_full()
+    }
+
+    /// The applied state on its way out. Taking it stops nobody, and what is written while it goes out is not in it.
+    pub fn backup(&self) -> BackupParts {
+        let Latest { state, index, term } = Latest::clone(&self.shared.latest.load());
+        let (owner, made) = (self.shared.owner, self.shared.clock.now().wall);
+        BackupParts::new(state, About { cluster: owner.cluster, member: owner.member, index, term, made, rows: 0 })
     }
 
     /// Has `observer` told of every change from now on, in the order of the log, before the proposer gets its answer. It is called by the

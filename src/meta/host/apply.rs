@@ -14,7 +14,8 @@ use crate::{
     meta::{
         MetaError,
         bugs::Bug,
-        disk::DiskError,
+        disk::{Applied, DiskError},
+        handle::Latest,
         machine::{Action, Change, Command, Envelope, Reply, Row, RowKey, difference, execute},
         membership::Note,
         peer::Body,
@@ -84,8 +85,10 @@ impl Core {
 
     /// Shows others the new state, and tells what is different in it.
     fn publish(&self, changes: &[Change]) {
-        self.shared.state.store(Arc::new(self.state.clone()));
-        self.shared.applied.store(self.applied.index, Ordering::Release);
+        let state = Arc::new(self.state.clone());
+        let Applied { index, term, .. } = self.applied;
+        self.shared.latest.store(Arc::new(Latest { state: state.clone(), index, term }));
+        self.shared.state.store(state);
         for change in changes {
             if let Change::TsoWindow(upper) = change {
                 self.shared.tso.lifted(*upper);

@@ -10,10 +10,11 @@ use std::{
 use super::{apply::Hashes, group::Peers, lead::Transfer, send::Queued};
 use crate::{
     meta::{
-        Clock, MemberInfo, MetaError, OpenError, Options, RaftTimings, STATE_FILE,
+        Clock, LOG_FILE, MemberInfo, MetaError, OpenError, Options, RaftTimings, STATE_FILE,
         bugs::{Bug, Bugs},
         disk::{Applied, Held, LogFile, Owner, StateFile, Truncated, open_files},
-        handle::Shared,
+        force,
+        handle::{Latest, Shared},
         machine::{Change, Member, State},
         membership::{FirstGroup, Founding, first_group},
         peer::Body,
@@ -138,7 +139,13 @@ impl Core {
             .map_err(|source| OpenError::Io { file: options.dir.display().to_string(), source })?;
         let lock = lock.ok_or_else(|| OpenError::Locked(options.dir.clone()))?;
         let begin = beginning(&founding, &options, &*clock)?;
-        let files = open_files(&*options.backend, options.caches, begin.owner, &begin.conf, &log)?;
+        let had_data =
+            options.backend.exists(LOG_FILE).map_err(|source| OpenError::Io { file: LOG_FILE.into(), source })?;
+        let mut files = open_files(&*options.backend, options.caches, begin.owner, &begin.conf, &log)?;
+        if options.force_new && had_data && force::alone(&mut files, options.entropy, clock.now().wall)? {
+            slog::warn!(log, "this member goes on as the only one of its group, all others are removed";
+                "member" => files.owner.member.0, "last-entry" => files.loaded_log.hard.commit);
+        }
         let (owner, applied, state) = (files.owner, files.loaded_state.applied, files.loaded_state.state);
         check_cluster(&state, owner)?;
         let cut_at = files.loaded_log.cut.index;
@@ -154,7 +161,8 @@ impl Core {
             &log,
         )?;
         let now = clock.now().mono;
-        let shared = Arc::new(Shared::new(&options, owner, clock, Arc::new(state.clone()), queue, bugs));
+        let latest = Latest { state: Arc::new(state.clone()), index: applied.index, term: applied.term };
+        let shared = Arc::new(Shared::new(&options, owner, clock, latest, queue, bugs));
         let core = Core {
             shared,
             log,

@@ -39,21 +39,42 @@ impl RowKey {
     }
 }
 
+/// Keys of the rows that there is one of.
+const SINGLE: [RowKey; 9] = [
+    RowKey::Cluster,
+    RowKey::ClusterVersion,
+    RowKey::Config,
+    RowKey::IdEnd,
+    RowKey::TsoUpper,
+    RowKey::Gc,
+    RowKey::GlobalRevision,
+    RowKey::MinResolvedTs,
+    RowKey::MaxPeerCount,
+];
+
 impl State {
+    /// How many rows there are.
+    pub fn row_count(&self) -> u64 {
+        let single = SINGLE.iter().filter(|key| self.row(key).is_some()).count();
+        let many = self.members.len()
+            + self.stores.len()
+            + self.limits.len()
+            + self.drains.len()
+            + self.dead_stores.len()
+            + self.ttl_config.len()
+            + self.rules.len()
+            + self.rule_groups.len()
+            + self.label_rules.len()
+            + self.keyspaces.len()
+            + self.barriers.len()
+            + self.global_config.len()
+            + self.schedulers.len();
+        (single + many) as u64
+    }
+
     /// All rows in the order of their keys, from this key on.
     pub fn rows_from<'a>(&'a self, from: Option<&'a RowKey>) -> impl Iterator<Item = Row> + 'a {
-        let single = [
-            RowKey::Cluster,
-            RowKey::ClusterVersion,
-            RowKey::Config,
-            RowKey::IdEnd,
-            RowKey::TsoUpper,
-            RowKey::Gc,
-            RowKey::GlobalRevision,
-            RowKey::MinResolvedTs,
-            RowKey::MaxPeerCount,
-        ];
-        (0..RowKey::KINDS).filter(move |kind| from.is_none_or(|f| f.kind() <= *kind)).flat_map(move |kind| match single
+        (0..RowKey::KINDS).filter(move |kind| from.is_none_or(|f| f.kind() <= *kind)).flat_map(move |kind| match SINGLE
             .iter()
             .find(|key| key.kind() == kind)
         {

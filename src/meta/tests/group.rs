@@ -9,11 +9,11 @@ use crate::{meta::host::HostHandle, model::MemberId};
 
 /// The clocks of this machine.
 #[derive(Debug)]
-struct RealClock(Instant);
+pub(super) struct RealClock(Instant);
 
 impl RealClock {
     #[allow(clippy::disallowed_methods)] // members on threads need time that passes
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self(Instant::now()))
     }
 }
@@ -43,7 +43,7 @@ impl Transport for Switch {
     }
 }
 
-fn leader(group: &[(Meta, HostHandle)]) -> Meta {
+pub(super) fn leader(group: &[(Meta, HostHandle)]) -> Meta {
     for _ in 0..6000 {
         if let Some((meta, _)) = group.iter().find(|(m, _)| m.is_leader()) {
             return meta.clone();
@@ -53,23 +53,57 @@ fn leader(group: &[(Meta, HostHandle)]) -> Meta {
     panic!("nobody leads");
 }
 
+/// Three members that make a cluster together.
+pub(super) struct Three {
+    switch: Switch,
+    disks: Vec<FaultDisk>,
+    pub(super) group: Vec<(Meta, HostHandle)>,
+}
+
+impl Three {
+    pub(super) fn start() -> Self {
+        let (switch, clock) = (Switch::default(), RealClock::new());
+        let name = |n: u32| format!("berth-{n}");
+        let urls = |n: u32| vec![format!("http://10.0.0.{n}:2380")];
+        let members: Vec<Founder> = (1..=3).map(|n| Founder { name: name(n), peer_urls: urls(n) }).collect();
+        let disks = vec![FaultDisk::default(), FaultDisk::default(), FaultDisk::default()];
+        let group = (1..=3)
+            .zip(&disks)
+            .map(|(n, disk)| {
+                let founding = Founding::Initial { members: members.clone(), token: "t".into() };
+                let member = MemberInfo { name: name(n), peer_urls: urls(n), ..member() };
+                let options = Options { member, ..options(disk, u64::from(n)) };
+                let transport = Arc::new(switch.clone());
+                let (meta, host) = Meta::open_member(options, founding, transport, clock.clone(), logger()).unwrap();
+                switch.0.write().insert(meta.member_id(), meta.clone());
+                (meta, host.spawn().unwrap())
+            })
+            .collect();
+        Self { switch, disks, group }
+    }
+
+    /// Waits until it holds.
+    pub(super) fn until(&self, holds: impl Fn(&[(Meta, HostHandle)]) -> bool) {
+        for _ in 0..6000 {
+            if holds(&self.group) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it does not come to hold");
+    }
+
+    /// Stops all of them; their disks.
+    pub(super) fn stop(self) -> Vec<FaultDisk> {
+        self.switch.0.write().clear();
+        self.group.into_iter().for_each(|(_, host)| host.stop());
+        self.disks
+    }
+}
+
 #[test]
 fn r8_t1_three_members_on_threads_go_on_without_one() {
-    let (switch, clock) = (Switch::default(), RealClock::new());
-    let name = |n: u32| format!("berth-{n}");
-    let urls = |n: u32| vec![format!("http://10.0.0.{n}:2380")];
-    let members: Vec<Founder> = (1..=3).map(|n| Founder { name: name(n), peer_urls: urls(n) }).collect();
-    let mut group: Vec<(Meta, HostHandle)> = (1..=3)
-        .map(|n| {
-            let founding = Founding::Initial { members: members.clone(), token: "t".into() };
-            let member = MemberInfo { name: name(n), peer_urls: urls(n), ..member() };
-            let options = Options { member, ..options(&FaultDisk::default(), u64::from(n)) };
-            let transport = Arc::new(switch.clone());
-            let (meta, host) = Meta::open_member(options, founding, transport, clock.clone(), logger()).unwrap();
-            switch.0.write().insert(meta.member_id(), meta.clone());
-            (meta, host.spawn().unwrap())
-        })
-        .collect();
+    let Three { switch, mut group, .. } = Three::start();
     let first = leader(&group);
     first.propose_blocking(mark(0)).unwrap();
     let before = block_on(first.tso(10)).unwrap();

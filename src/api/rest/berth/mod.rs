@@ -2,6 +2,7 @@
 //!
 //! Owns: the shape of the JSON (documented in `docs/explain.md`). Must not know: how explanations come to be (`scheduler::explain`).
 
+pub(super) mod backup;
 pub(super) mod drains;
 pub(super) mod members;
 pub(super) mod operators;

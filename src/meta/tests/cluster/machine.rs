@@ -156,6 +156,7 @@ impl Machine {
             tso_save_interval: tso::DEFAULT_SAVE_INTERVAL,
             entropy: seed.wrapping_mul(1_000_003).wrapping_add(self.starts),
             backend: Arc::new(self.disk.clone()),
+            force_new: false,
         };
         let inbox = Inbox::default();
         let core = CoreOptions { options, founding: self.founding.clone(), bugs };
