@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{convert, error::ApiError, keyspace, lines};
+use super::{convert, error::ApiError, forward::Onward, keyspace, lines};
 use crate::{
     config::{Config, Shared},
     meta::{self, Command, Meta, MetaError, Reply},
@@ -160,6 +160,8 @@ pub struct App {
     pub min_resolved: MinResolved,
     /// Latest changes of the global configuration.
     pub watch: super::grpc::global_config::Watch,
+    /// Passes calls on to the member that leads.
+    pub onward: Arc<dyn Onward>,
     /// Asks those that want to become members.
     pub probe: Arc<dyn PeerProbe>,
     /// Cancelled when the server begins to end: open streams end with Unavailable.

@@ -7,6 +7,7 @@ pub mod app;
 pub mod compact_text;
 pub mod convert;
 pub mod error;
+pub mod forward;
 pub mod grpc;
 pub(crate) mod keyspace;
 mod lines;

@@ -31,6 +31,7 @@ use self::{
     clock::SystemClock,
     effects::Effects,
     members::{
+        Dialer,
         founding::{self, Beginning},
         lead,
     },
@@ -354,6 +355,7 @@ fn build(
         leader_changed: Arc::default(),
     });
     let probe = Arc::new(founding::Prober::new(&config));
+    let onward = Arc::new(Dialer::new(&config.security).forwarder());
     let app = Arc::new(App {
         meta: meta.clone(),
         cluster,
@@ -369,6 +371,7 @@ fn build(
         registry,
         min_resolved: MinResolved::default(),
         watch: grpc::global_config::Watch::new(&state),
+        onward,
         probe,
         closing: shutdown.clone(),
     });

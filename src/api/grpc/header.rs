@@ -1,11 +1,11 @@
 //! What every method has in common: the checks before a handler and the header of each answer.
 //!
-//! Owns: PD's order of checks (forwarding, leader, cluster id, then the handler's own) and how an error gets into an answer.
+//! Owns: PD's order of checks (leader, cluster id, then the handler's own; forwarding comes before, see `api::forward`) and how an error gets into an answer.
 //! Must not know: what a method does.
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Answers;
 use crate::{
@@ -15,9 +15,6 @@ use crate::{
     },
     proto::pdpb,
 };
-
-/// Where a client asks a follower to pass a call on.
-const FORWARDED_HOST: &str = "pd-forwarded-host";
 
 /// A request of `pdpb`.
 pub(super) trait HasClusterId {
@@ -112,19 +109,6 @@ pub(super) fn refusal<A: TakesHeader>(app: &App, error: pdpb::Error) -> A {
     answer
 }
 
-/// Refuses a forged or stale `pd-forwarded-host`. A call for this member itself is served as any other.
-pub(super) fn check_forward(app: &App, metadata: &MetadataMap) -> Result<(), Status> {
-    let Some(host) = metadata.get(FORWARDED_HOST) else { return Ok(()) };
-    let host = host.to_str().unwrap_or_default();
-    let is_own = || app.info.client_urls.iter().any(|url| url == host);
-    if host.is_empty() || is_own() {
-        return Ok(());
-    }
-    // The words at the end make PD's client look up the members again.
-    let text = format!("forwarded host {host:?} is not a client URL of the PD leader: pd is not leader of cluster");
-    Err(Status::invalid_argument(text))
-}
-
 /// The checks of a request that only the leader of the right cluster answers.
 pub(super) fn check_request(app: &App, request: &impl HasClusterId) -> Result<(), Status> {
     app.require_leader().map_err(ApiError::into_status)?;
@@ -146,7 +130,6 @@ pub(super) async fn unary<Q: HasClusterId, A: TakesHeader>(
     request: Request<Q>,
     handler: impl AsyncFnOnce(&App, Q) -> Result<A, ApiError>,
 ) -> Result<Response<A>, Status> {
-    check_forward(app, request.metadata())?;
     let request = request.into_inner();
     if Q::CHECKED {
         check_request(app, &request)?;

@@ -71,19 +71,16 @@ macro_rules! service {
                 &self,
                 request: Request<Streaming<pdpb::$StreamRequest>>,
             ) -> Result<Response<Self::$Stream>, Status> {
-                header::check_forward(&self.app, request.metadata())?;
                 Ok(Response::new($stream_handler(self.app.clone(), request.into_inner())))
             })*
             $(type $Watch = Answers<pdpb::$WatchAnswer>;
             async fn $watch(&self, request: Request<pdpb::$WatchRequest>) -> Result<Response<Self::$Watch>, Status> {
-                header::check_forward(&self.app, request.metadata())?;
                 Ok(Response::new($watch_handler(self.app.clone(), request.get_ref())?))
             })*
             $(async fn $upload(
                 &self,
                 request: Request<Streaming<pdpb::$UploadRequest>>,
             ) -> Result<Response<pdpb::$UploadAnswer>, Status> {
-                header::check_forward(&self.app, request.metadata())?;
                 $upload_handler(&self.app, request.into_inner()).await.map(Response::new)
             })*
             $(async fn $no(&self, _: Request<pdpb::$NoRequest>) -> Result<Response<pdpb::$NoAnswer>, Status> {
@@ -207,9 +204,14 @@ where
     let mut routes: RoutesBuilder = Routes::builder();
     routes.add_service(service).add_service(health);
     let counted = axum::middleware::from_fn_with_state(app.clone(), counted::counted);
+    let forward = axum::middleware::from_fn_with_state(app.clone(), crate::api::forward::forward_grpc);
     let allowed = axum::middleware::from_fn_with_state(app, allowed);
     let routes = routes.routes().into_axum_router().reset_fallback();
-    routes.route_layer(allowed).route_layer(counted).route_layer(axum::middleware::from_fn(known_method))
+    routes
+        .route_layer(forward)
+        .route_layer(allowed)
+        .route_layer(counted)
+        .route_layer(axum::middleware::from_fn(known_method))
 }
 
 /// Refuses what the caller's role does not allow.

@@ -47,8 +47,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, State},
-    http::{Method, Response, StatusCode, request::Parts},
+    extract::{ConnectInfo, Request as HttpRequest, State},
+    http::{Method, Response, StatusCode},
 };
 use tokio::sync::Mutex;
 
@@ -59,7 +59,11 @@ use self::{
     request::{MAX_BODY_BYTES, Query, Request},
     routes::{Audit, Handler, Route},
 };
-use super::{App, roles};
+use super::{
+    App,
+    forward::{self, Way},
+    roles,
+};
 use crate::telemetry::audit::{self, ServiceInfo};
 
 /// What a handler comes to.
@@ -85,35 +89,47 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 /// Answers one request.
-async fn serve(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    dispatch(&shared, parts, body).await.into_response()
+async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response<Body> {
+    let (route, params) = match find(&shared, &request) {
+        Ok(found) => found,
+        Err(reply) => return (*reply).into_response(),
+    };
+    match redirect(&shared.app, route, request).await {
+        Ok(request) => dispatch(&shared, route, params, request).await.into_response(),
+        Err(answer) => answer,
+    }
 }
 
-async fn dispatch(shared: &Shared, parts: Parts, body: Body) -> Reply {
-    if parts.method == Method::OPTIONS {
-        return Reply::empty(StatusCode::OK);
+type Params = Vec<(&'static str, String)>;
+
+/// The route of a request that may be answered; otherwise what it gets instead.
+fn find(shared: &Shared, request: &HttpRequest) -> Result<(&'static Route, Params), Box<Reply>> {
+    let (method, uri) = (request.method(), request.uri());
+    if method == Method::OPTIONS {
+        return Err(Box::new(Reply::empty(StatusCode::OK)));
     }
-    let path = parts.uri.path();
+    let path = uri.path();
     if path.len() > MAX_PATH_BYTES {
-        return Reply::go_error(StatusCode::URI_TOO_LONG, "URI Too Long");
+        return Err(Box::new(Reply::go_error(StatusCode::URI_TOO_LONG, "URI Too Long")));
     }
     if let Some(clean) = matcher::clean(path) {
-        let to = parts.uri.query().map_or_else(|| clean.clone(), |query| format!("{clean}?{query}"));
-        return Reply::redirect(to, parts.method == Method::GET);
+        let to = uri.query().map_or_else(|| clean.clone(), |query| format!("{clean}?{query}"));
+        return Err(Box::new(Reply::redirect(to, method == Method::GET)));
     }
-    let (route, params) = match matcher::find(routes::TABLE, &parts.method, path) {
+    let (route, params) = match matcher::find(routes::TABLE, method, path) {
         Found::Route(route, params) => (route, params),
-        Found::OtherMethod => return Reply::empty(StatusCode::METHOD_NOT_ALLOWED),
-        Found::Nothing if path.starts_with("/pd/api/v2/") => return Reply::not_found_v2(),
-        Found::Nothing => return Reply::go_error(StatusCode::NOT_FOUND, "404 page not found"),
+        Found::OtherMethod => return Err(Box::new(Reply::empty(StatusCode::METHOD_NOT_ALLOWED))),
+        Found::Nothing if path.starts_with("/pd/api/v2/") => return Err(Box::new(Reply::not_found_v2())),
+        Found::Nothing => return Err(Box::new(Reply::go_error(StatusCode::NOT_FOUND, "404 page not found"))),
     };
-    if let Err(denied) = roles::admit(&shared.app, &parts.extensions, route.role(), path) {
-        return Reply::text(StatusCode::FORBIDDEN, denied.to_string());
+    if let Err(denied) = roles::admit(&shared.app, request.extensions(), route.role(), path) {
+        return Err(Box::new(Reply::text(StatusCode::FORBIDDEN, denied.to_string())));
     }
-    if let Some(answer) = redirect(&shared.app, route) {
-        return answer;
-    }
+    Ok((route, params))
+}
+
+async fn dispatch(shared: &Shared, route: &Route, params: Params, request: HttpRequest) -> Reply {
+    let (parts, body) = request.into_parts();
     let body = match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return Reply::go_error(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large"),
@@ -134,12 +150,30 @@ async fn dispatch(shared: &Shared, parts: Parts, body: Body) -> Reply {
     audited(route, &request).await
 }
 
-/// The seam for members that do not lead: most routes are the leader's to answer.
-fn redirect(app: &App, route: &Route) -> Option<Reply> {
-    if route.local || app.meta.is_leader() {
-        return None;
+/// What a member that does not lead does with a request: most routes are the leader's to answer. The request comes back when it is
+/// to be answered here.
+async fn redirect(app: &App, route: &Route, request: HttpRequest) -> Result<HttpRequest, Response<Body>> {
+    if route.local {
+        return Ok(request);
     }
-    Some(Reply::text(StatusCode::SERVICE_UNAVAILABLE, "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader"))
+    let reads = request.method() == Method::GET;
+    let refuse = |status, text: &str| Err(Reply::text(status, text).into_response());
+    match forward::way(app, request.headers(), reads).await {
+        Way::Here => Ok(request),
+        Way::To(urls) => match forward::pass_on(app, urls, request).await {
+            Ok(answer) => Err(answer),
+            Err(error) => {
+                crate::pdlog!(app.log, Warn, "the leader cannot be asked", "error" => error.to_string());
+                refuse(StatusCode::INTERNAL_SERVER_ERROR, "[PD:apiutil:ErrRedirect]redirect failed")
+            }
+        },
+        Way::Twice => {
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "[PD:apiutil:ErrRedirectToNotLeader]redirect to not leader")
+        }
+        Way::NoLeader => {
+            refuse(StatusCode::SERVICE_UNAVAILABLE, "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader")
+        }
+    }
 }
 
 /// Runs a handler between the audit line and the audit metrics.

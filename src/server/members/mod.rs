@@ -1,8 +1,9 @@
 //! The other members: how messages travel to and from them, and how a member with an empty folder begins.
 //!
 //! Owns: the peer port's service ([`service`]), the connections to other members ([`mail`]), what is asked before a first start
-//! ([`founding`]), what leading begins and ends ([`lead`]). Must not know: what messages mean; `meta` does.
+//! ([`founding`]), how calls are passed on ([`forward`]), what leading begins and ends ([`lead`]). Must not know: what messages mean; `meta` does.
 
+pub(super) mod forward;
 pub(super) mod founding;
 pub(super) mod lead;
 pub(super) mod mail;
@@ -59,6 +60,11 @@ pub(super) struct Dialer {
 impl Dialer {
     pub(super) fn new(security: &SecurityConfig) -> Self {
         Self { security: security.clone() }
+    }
+
+    /// Passes calls on to others.
+    pub(super) fn forwarder(self) -> Arc<forward::Forwarder> {
+        Arc::new(forward::Forwarder::new(self))
     }
 
     /// Trusts and shows what the files say now.

@@ -1,0 +1,115 @@
+//! Members that do not lead: what they pass on to the one that does, and what they refuse.
+//!
+//! Owns: whom a call may be passed on to, and the texts when it is not. Must not know: connections ([`Onward`] does).
+//!
+//! gRPC is passed on when the client asks for it with `pd-forwarded-host`; REST always. A call that was passed on once is not
+//! passed on again.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Response},
+    middleware::Next,
+};
+use futures::future::BoxFuture;
+use tonic::Status;
+
+use super::App;
+
+/// gRPC: where a client asks a member to pass a call on.
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("pd-forwarded-host");
+/// REST: who passed a request on.
+const REDIRECTOR: HeaderName = HeaderName::from_static("pd-redirector");
+/// REST: that any member may answer.
+const ALLOW_FOLLOWER: HeaderName = HeaderName::from_static("pd-allow-follower-handle");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// How long a request waits for a leader (PD's time).
+const LEADER_PATIENCE: Duration = Duration::from_secs(3);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Passes calls on. Implemented by the shell.
+pub trait Onward: Send + Sync {
+    /// Sends `request` to the server at the first of `urls` that can be reached, and returns its answer while it comes.
+    fn pass_on(&self, urls: Vec<String>, request: Request) -> BoxFuture<'static, io::Result<Response<Body>>>;
+}
+
+/// What becomes of a REST request on this member.
+pub(super) enum Way {
+    /// It is answered here.
+    Here,
+    /// The leader answers it.
+    To(Vec<String>),
+    /// It was passed on to a member that does not lead.
+    Twice,
+    /// Nobody leads.
+    NoLeader,
+}
+
+/// Which way a REST request goes. `reads`: it changes nothing. One that asks for any member's answer stays only then (L6).
+pub(super) async fn way(app: &App, headers: &HeaderMap, reads: bool) -> Way {
+    if app.meta.is_leader() {
+        return Way::Here;
+    }
+    if reads && headers.get(ALLOW_FOLLOWER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
+        return Way::Here;
+    }
+    if headers.contains_key(REDIRECTOR) {
+        return Way::Twice;
+    }
+    let found = async {
+        loop {
+            if app.meta.is_leader() {
+                return Way::Here;
+            }
+            if let Some(urls) = leader_urls(app) {
+                return Way::To(urls);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(LEADER_PATIENCE, found).await.unwrap_or(Way::NoLeader)
+}
+
+/// Client URLs of another member that leads.
+fn leader_urls(app: &App) -> Option<Vec<String>> {
+    let leader = app.meta.leader().filter(|leader| leader.id != app.meta.member_id())?;
+    Some(leader.client_urls).filter(|urls| !urls.is_empty())
+}
+
+/// Passes a REST request on to the leader.
+pub(super) async fn pass_on(app: &App, urls: Vec<String>, mut request: Request) -> io::Result<Response<Body>> {
+    let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
+    let headers = request.headers_mut();
+    let before = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
+    let chain: Vec<&str> = before.into_iter().chain(remote.as_deref()).collect();
+    if let Ok(chain) = HeaderValue::from_str(&chain.join(", ")) {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    let name = HeaderValue::from_str(&app.info.name).unwrap_or(HeaderValue::from_static("berth"));
+    headers.insert(REDIRECTOR, name);
+    app.onward.pass_on(urls, request).await
+}
+
+/// gRPC: a call that names another member's URL goes there if it leads, and nowhere else: nobody may have this server call whom he
+/// likes.
+pub(super) async fn forward_grpc(
+    State(app): State<std::sync::Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response<Body> {
+    let Some(host) = request.headers_mut().remove(FORWARDED_HOST) else { return next.run(request).await };
+    let host = host.to_str().unwrap_or_default();
+    if host.is_empty() || app.info.client_urls.iter().any(|url| url == host) {
+        return next.run(request).await;
+    }
+    if !leader_urls(&app).is_some_and(|urls| urls.iter().any(|url| url == host)) {
+        // The words at the end make PD's client look up the members again.
+        let text = format!("forwarded host {host:?} is not a client URL of the PD leader: pd is not leader of cluster");
+        return Status::invalid_argument(text).into_http();
+    }
+    let passed = app.onward.pass_on(vec![host.to_owned()], request).await;
+    passed.unwrap_or_else(|error| Status::unavailable(format!("forward to {host}: {error}")).into_http())
+}

@@ -1,0 +1,264 @@
+//! What members that do not lead answer: they pass on what PD's followers pass on, and never answer for the leader unasked (L6).
+
+// What tests may and the crate may not: panic, print, read the clock; a shared helper need not be used by every file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    dead_code,
+    unreachable_pub
+)]
+mod common {
+    pub mod group;
+    pub mod nodes;
+    pub mod process;
+}
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use berth::{
+    proto::pdpb::{self, pd_client::PdClient},
+    sim::FleetOptions,
+};
+use common::{
+    group::{Group, PATIENCE},
+    nodes::{Nodes, eventually},
+};
+use hyper::{Request, StatusCode, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use serde_json::Value;
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, client::Grpc, transport::Channel};
+use tonic_prost::ProstCodec;
+
+const FORWARDED_HOST: &str = "pd-forwarded-host";
+/// How long a stream may take to end after the leader that it was passed on to.
+const ENDS: Duration = Duration::from_secs(10);
+
+/// Three members, a fleet, and who is who.
+struct Trio {
+    group: Group,
+    nodes: Nodes,
+    leader: usize,
+    follower: usize,
+}
+
+impl Trio {
+    async fn start() -> Self {
+        let group = Group::start(3, &[]).await;
+        let mut nodes = Nodes::start(FleetOptions {
+            pd: group.urls(),
+            stores: 4,
+            regions: 20,
+            store_heartbeat: Duration::from_millis(200),
+            ..FleetOptions::default()
+        });
+        nodes.loaded().await;
+        let leader = group.leader().await;
+        Self { group, nodes, leader, follower: (leader + 1) % 3 }
+    }
+
+    fn url(&self, seat: usize) -> String {
+        self.group.seats[seat].home.url()
+    }
+
+    async fn channel(&self, seat: usize) -> Channel {
+        Channel::from_shared(self.url(seat)).unwrap().connect().await.unwrap()
+    }
+
+    /// A request to a member; status, headers that Berth sets, body.
+    async fn rest(
+        &self,
+        seat: usize,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (StatusCode, String) {
+        let address = self.url(seat).replace("http://", "");
+        let stream = TcpStream::connect(&address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", address);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer").unwrap();
+        let (status, body) = (answer.status(), to_bytes(Body::new(answer.into_body()), 1 << 20).await.unwrap());
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn json(&self, seat: usize, path: &str) -> Value {
+        let (status, body) = self.rest(seat, "GET", path, &[], "").await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+async fn cluster(client: &mut PdClient<Channel>) -> Option<pdpb::RequestHeader> {
+    let answer = client.get_members(pdpb::GetMembersRequest::default()).await.unwrap().into_inner();
+    Some(pdpb::RequestHeader { cluster_id: answer.header.unwrap().cluster_id, ..pdpb::RequestHeader::default() })
+}
+
+fn to<T>(host: &str, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert(FORWARDED_HOST, host.parse().unwrap());
+    request
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l6_rest_goes_to_the_leader_and_not_in_circles() {
+    let trio = Trio::start().await;
+    let (leader, follower) = (trio.leader, trio.follower);
+    // Reads and writes of the whole cluster have one answer wherever they are asked.
+    let label = trio.rest(follower, "POST", "/pd/api/v1/store/1/label", &[], "{\"zone\":\"z7\"}").await;
+    assert_eq!(label.0, StatusCode::OK, "{label:?}");
+    for path in ["/pd/api/v1/store/1", "/pd/api/v1/members", "/pd/api/v1/leader", "/pd/api/v1/config/replicate"] {
+        let mask = |mut value: Value| {
+            if let Some(status) = value.get_mut("status") {
+                *status = Value::Null;
+            }
+            value
+        };
+        assert_eq!(mask(trio.json(follower, path).await), mask(trio.json(leader, path).await), "{path}");
+    }
+    let (_, body) = trio.rest(leader, "GET", "/pd/api/v1/store/1", &[], "").await;
+    assert!(body.contains("z7"), "{body}");
+    // What was refused there is refused here in the same words.
+    let refused = trio.rest(follower, "GET", "/pd/api/v1/store/99", &[], "").await;
+    assert_eq!(refused, trio.rest(leader, "GET", "/pd/api/v1/store/99", &[], "").await);
+    assert_eq!(refused.0, StatusCode::NOT_FOUND);
+    // Once, not twice; and a write never stays on a follower, whatever it asks for.
+    let twice = trio.rest(follower, "GET", "/pd/api/v1/stores", &[("PD-Redirector", "pd-9")], "").await;
+    let words = "[PD:apiutil:ErrRedirectToNotLeader]redirect to not leader".to_owned();
+    assert_eq!(twice, (StatusCode::INTERNAL_SERVER_ERROR, words));
+    let headers = [("PD-Allow-follower-handle", "true")];
+    let write = trio.rest(follower, "POST", "/pd/api/v1/store/1/label", &headers, "{\"zone\":\"z8\"}").await;
+    assert_eq!(write.0, StatusCode::OK);
+    assert!(trio.rest(leader, "GET", "/pd/api/v1/store/1", &[], "").await.1.contains("z8"));
+    // What each member answers for itself.
+    let name = trio.group.seats[follower].home.name.clone();
+    assert_eq!(trio.json(follower, "/pd/api/v1/config").await["name"], Value::from(name));
+    trio.nodes.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l6_without_a_leader_nobody_answers_for_it() {
+    let mut trio = Trio::start().await;
+    let lone = trio.follower;
+    for seat in (0..3).filter(|seat| *seat != lone) {
+        trio.group.kill(seat);
+    }
+    let channel = trio.channel(lone).await;
+    let mut client = PdClient::new(channel);
+    let header = cluster(&mut client).await;
+    let refused = client.alloc_id(pdpb::AllocIdRequest { header, count: 1 }).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "not leader"));
+    let none = (StatusCode::SERVICE_UNAVAILABLE, "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader".to_owned());
+    // The leader that is gone is believed in for an election time.
+    eventually("no leader", PATIENCE, || async {
+        (trio.rest(lone, "GET", "/pd/api/v1/stores", &[], "").await == none).then_some(())
+    })
+    .await;
+    trio.nodes.end().await;
+}
+
+/// A unary call with an empty request, by name.
+async fn call(channel: Channel, method: &str, host: Option<&str>) -> Result<Vec<u8>, tonic::Status> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let path = format!("/pdpb.PD/{method}").parse().unwrap();
+    let mut request = tonic::Request::new(pdpb::GetMembersRequest::default());
+    if let Some(host) = host {
+        request.metadata_mut().insert(FORWARDED_HOST, host.parse().unwrap());
+    }
+    let codec: ProstCodec<pdpb::GetMembersRequest, pdpb::GetMembersResponse> = ProstCodec::default();
+    grpc.unary(request, path, codec).await.map(|answer| answer.into_inner().encode_to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l6_grpc_on_a_follower_is_refused_or_passed_on_when_asked() {
+    let trio = Trio::start().await;
+    let (mut leader, mut follower) =
+        (PdClient::new(trio.channel(trio.leader).await), PdClient::new(trio.channel(trio.follower).await));
+    let header = cluster(&mut leader).await;
+    // Every method with a leader's answer: "not leader", whatever the request.
+    for method in [
+        "AllocID",
+        "Bootstrap",
+        "IsBootstrapped",
+        "GetStore",
+        "PutStore",
+        "GetAllStores",
+        "StoreHeartbeat",
+        "GetRegion",
+        "GetPrevRegion",
+        "GetRegionByID",
+        "ScanRegions",
+        "BatchScanRegions",
+        "AskSplit",
+        "AskBatchSplit",
+        "ReportSplit",
+        "ReportBatchSplit",
+        "GetClusterConfig",
+        "PutClusterConfig",
+        "ScatterRegion",
+        "GetGCSafePoint",
+        "UpdateGCSafePoint",
+        "UpdateServiceGCSafePoint",
+        "GetOperator",
+        "SplitRegions",
+        "SplitAndScatterRegions",
+        "ReportMinResolvedTS",
+    ] {
+        let refused = call(trio.channel(trio.follower).await, method, None).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{method}: {refused}");
+        assert!(refused.message().contains("not leader"), "{method}: {refused}");
+    }
+    // Passed on: the leader's answer.
+    let url = trio.url(trio.leader);
+    let request = pdpb::GetStoreRequest { header: header.clone(), store_id: 1 };
+    let passed = follower.get_store(to(&url, request.clone())).await.unwrap().into_inner();
+    assert_eq!(passed, leader.get_store(request).await.unwrap().into_inner());
+    // To this member itself: as without.
+    let own = trio.url(trio.follower);
+    assert_eq!(
+        call(trio.channel(trio.follower).await, "AllocID", Some(&own)).await.unwrap_err().message(),
+        "not leader"
+    );
+    // To anybody else: refused by name.
+    let other = trio.url((trio.follower + 1) % 3).replace(&url, "http://127.0.0.1:1");
+    for host in ["evil:1", "http://127.0.0.1:1", other.as_str()].into_iter().filter(|host| *host != url) {
+        let refused = call(trio.channel(trio.follower).await, "GetStore", Some(host)).await.unwrap_err();
+        let text = format!("forwarded host {host:?} is not a client URL of the PD leader: pd is not leader of cluster");
+        assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, text.as_str()));
+    }
+    trio.nodes.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_were_passed_on_end_with_the_leader() {
+    let mut trio = Trio::start().await;
+    let mut follower = PdClient::new(trio.channel(trio.follower).await);
+    let header = cluster(&mut follower).await;
+    let url = trio.url(trio.leader);
+    let (requests, queue) = mpsc::channel(1);
+    let ask = pdpb::TsoRequest { header, count: 3, ..pdpb::TsoRequest::default() };
+    requests.send(ask.clone()).await.unwrap();
+    let mut answers = follower.tso(to(&url, ReceiverStream::new(queue))).await.unwrap().into_inner();
+    let first = answers.message().await.unwrap().unwrap();
+    requests.send(ask).await.unwrap();
+    let second = answers.message().await.unwrap().unwrap();
+    assert_eq!((first.count, second.count), (3, 3));
+    let order = |answer: &pdpb::TsoResponse| answer.timestamp.map(|ts| (ts.physical, ts.logical)).unwrap();
+    assert!(order(&first) < order(&second));
+    trio.group.kill(trio.leader);
+    let ended = timeout(ENDS, answers.message()).await.expect("the stream ends");
+    assert!(ended.is_err(), "{ended:?}");
+    trio.nodes.end().await;
+}
