@@ -96,7 +96,7 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respo
     };
     match redirect(&shared.app, route, request).await {
         Ok(request) => dispatch(&shared, route, params, request).await.into_response(),
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
@@ -152,16 +152,16 @@ async fn dispatch(shared: &Shared, route: &Route, params: Params, request: HttpR
 
 /// What a member that does not lead does with a request: most routes are the leader's to answer. The request comes back when it is
 /// to be answered here.
-async fn redirect(app: &App, route: &Route, request: HttpRequest) -> Result<HttpRequest, Response<Body>> {
+async fn redirect(app: &App, route: &Route, request: HttpRequest) -> Result<HttpRequest, Box<Response<Body>>> {
     if route.local {
         return Ok(request);
     }
     let reads = request.method() == Method::GET;
-    let refuse = |status, text: &str| Err(Reply::text(status, text).into_response());
+    let refuse = |status, text: &str| Err(Box::new(Reply::text(status, text).into_response()));
     match forward::way(app, request.headers(), reads).await {
         Way::Here => Ok(request),
         Way::To(urls) => match forward::pass_on(app, urls, request).await {
-            Ok(answer) => Err(answer),
+            Ok(answer) => Err(Box::new(answer)),
             Err(error) => {
                 crate::pdlog!(app.log, Warn, "the leader cannot be asked", "error" => error.to_string());
                 refuse(StatusCode::INTERNAL_SERVER_ERROR, "[PD:apiutil:ErrRedirect]redirect failed")
