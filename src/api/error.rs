@@ -91,7 +91,10 @@ impl From<Refusal> for ApiError {
 
 impl From<HeartbeatError> for ApiError {
     fn from(error: HeartbeatError) -> Self {
-        Self::Invalid(error.to_string())
+        match error {
+            HeartbeatError::NotLeading => Self::NotLeader,
+            other => Self::Invalid(other.to_string()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod rules;
 mod scatter;
 mod schedulers;
 pub mod tap;
+mod term;
 
 pub use scatter::Scattered;
 
@@ -39,7 +40,7 @@ use super::{
     view::{ClusterView, IdSource, Settings},
 };
 use crate::{
-    model::{Mono, NodeState, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats},
+    model::{NodeState, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats},
     store::{Applied, Liveness, RegionIndex, Stale, StoreInfo, StoreTable, hot::history::History},
 };
 
@@ -54,6 +55,9 @@ pub enum HeartbeatError {
     /// PD's words for anything malformed.
     #[error("{0}")]
     Invalid(String),
+    /// This member does not lead (any more): who does takes it in.
+    #[error("not leader")]
+    NotLeading,
 }
 
 /// What is decided with, under one lock: held for one heartbeat's operator or one tick's batch, never for a scan.
@@ -97,7 +101,10 @@ pub struct Cluster {
     settings: ArcSwap<Settings>,
     limits: RwLock<BTreeMap<StoreId, StoreLimits>>,
     ids: Arc<dyn IdSource>,
-    leader_since: Mono,
+    /// Nanoseconds of the monotonic clock.
+    leader_since: AtomicU64,
+    /// Changed under the lock of the deciding code only.
+    leads: AtomicBool,
     prepared: AtomicBool,
     /// When the next scheduler is due, so that a tick without one costs nothing.
     scheduler_due: AtomicU64,
@@ -115,7 +122,8 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// An empty cluster under these settings; `now` is this leader's start.
+    /// An empty cluster under these settings; `now` is this leader's start. One that does not lead yet is told so with
+    /// [`Cluster::end_term`].
     pub fn new(settings: Settings, ids: Arc<dyn IdSource>, now: Now) -> Self {
         Self {
             regions: RegionIndex::default(),
@@ -123,7 +131,8 @@ impl Cluster {
             settings: ArcSwap::from_pointee(settings),
             limits: RwLock::default(),
             ids,
-            leader_since: now.mono,
+            leader_since: AtomicU64::new(now.mono.0),
+            leads: AtomicBool::new(true),
             prepared: AtomicBool::new(false),
             scheduler_due: AtomicU64::new(0),
             tells_of_reads: AtomicBool::new(false),
@@ -163,14 +172,9 @@ impl Cluster {
         self.settings.load_full()
     }
 
-    /// When this leader started.
-    pub fn leader_since(&self) -> Mono {
-        self.leader_since
-    }
-
     /// How a store's silence counts now.
     pub fn liveness(&self, store: &StoreInfo, now: Now) -> Liveness {
-        store.liveness(self.leader_since, now.mono, self.settings.load().schedule.max_store_down_time.get())
+        store.liveness(self.leader_since(), now.mono, self.settings.load().schedule.max_store_down_time.get())
     }
 
     /// Runs `f` on the world at `now` with the deciding code locked, and collects what it wants done.
@@ -186,7 +190,7 @@ impl Cluster {
             stores: &stores,
             settings: &settings,
             now,
-            leader_since: self.leader_since,
+            leader_since: self.leader_since(),
             ids: &*self.ids,
         };
         let mut out = Vec::new();
@@ -209,6 +213,9 @@ impl Cluster {
         let old = self.settings.swap(Arc::clone(&settings));
         let changed = checks::changed_ranges(&old, &settings);
         let told = |_: &ClusterView<'_>, d: &mut Deciding, _: &mut Vec<Effect>| {
+            if !self.is_leading() {
+                return;
+            }
             d.patrol.on_settings_changed(now.mono);
             d.patrol.suspect_ranges(changed);
         };
@@ -221,6 +228,9 @@ impl Cluster {
         let id = record.id;
         self.stores.put_record(record, now);
         self.decide(now, |view, d, _| {
+            if !self.is_leading() {
+                return;
+            }
             d.patrol.on_store_changed(view, id);
             // A new store that is filled at once never shows progress: only the regular look begins to follow Preparing.
             let is_new = view.stores.get(&id).is_some_and(|s| s.record.node_state == NodeState::Preparing);
@@ -243,7 +253,9 @@ impl Cluster {
         self.limits.write().insert(id, limits);
         self.decide(now, |view, d, _| {
             d.controller.set_limits(id, limits, now);
-            d.patrol.on_store_changed(view, id);
+            if self.is_leading() {
+                d.patrol.on_store_changed(view, id);
+            }
         });
     }
 
@@ -304,6 +316,9 @@ impl Cluster {
     pub fn tick(&self, now: Now) -> Vec<Effect> {
         let _turn = self.taps.input(Some(now), Input::Tick);
         let ((), out) = self.decide(now, |view, d, out| {
+            if !self.is_leading() {
+                return;
+            }
             out.append(&mut d.untold);
             d.burying.watch(view);
             d.controller.tick(view, out);
@@ -324,6 +339,9 @@ impl Cluster {
     pub fn admin(&self, request: &Request, now: Now) -> Result<Vec<Effect>, AdminError> {
         let _turn = self.taps.input(Some(now), Input::Admin(request));
         let (result, out) = self.decide(now, |view, d, out| {
+            if !self.is_leading() {
+                return Err(AdminError::NotAdded);
+            }
             let operators = admin::build(view, request)?;
             d.controller.add(view, operators, out).map_err(|_| AdminError::NotAdded)
         });
@@ -378,7 +396,8 @@ impl Cluster {
     /// Feeds the progress figures (every 10 s, and once when a drain starts or is cancelled).
     pub fn update_progress(&self, now: Now) {
         self.decide(now, |view, d, _| {
-            for id in view.stores.keys() {
+            let followed = view.stores.keys().filter(|_| self.is_leading());
+            for id in followed {
                 d.follow_progress(view, *id);
             }
             d.progress.forget_ended(now.mono);
@@ -389,6 +408,9 @@ impl Cluster {
     /// proposes the change to `meta` and hands the new records back in.
     pub fn store_changes(&self, now: Now) -> Vec<StoreChange> {
         let prepared = self.is_prepared();
+        if !self.is_leading() {
+            return Vec::new();
+        }
         self.decide(now, |view, d, _| d.burying.changes(view, prepared)).0
     }
 
@@ -411,7 +433,7 @@ impl Cluster {
             stores: &stores,
             settings: &settings,
             now,
-            leader_since: self.leader_since,
+            leader_since: self.leader_since(),
             ids: &*self.ids,
         })
     }

@@ -65,6 +65,16 @@ impl Controller {
         }
     }
 
+    /// Another term: what runs and waits is dropped without a trace, and buckets are empty again. Records of what ended stay.
+    pub fn begin_term(&mut self, now: Now) {
+        let before = std::mem::take(self);
+        let mut fresh = Self::new(now);
+        fresh.limits = before.limits.restarted(now.mono);
+        fresh.records = before.records;
+        fresh.next_id = fresh.next_id.max(before.next_id);
+        *self = fresh;
+    }
+
     /// Puts a store's limits in force (operators a minute).
     pub fn set_limits(&mut self, store: StoreId, limits: StoreLimits, now: Now) {
         self.limits.set(store, limits, now.mono);

@@ -167,6 +167,15 @@ impl Limits {
         Self { started, ..Self::default() }
     }
 
+    /// The same limits with empty buckets, as if no store had ever had an operator.
+    #[must_use]
+    pub fn restarted(self, started: Mono) -> Self {
+        let mut fresh = Self::new(started);
+        fresh.buckets = self.buckets.into_iter().map(|(of, bucket)| (of, Self::fresh(bucket.rate, started))).collect();
+        fresh.count_paced();
+        fresh
+    }
+
     /// Puts a store's limits in force. What was admitted before stays counted.
     pub fn set(&mut self, store: StoreId, limits: StoreLimits, now: Mono) {
         for (kind, rate) in [(LimitKind::AddPeer, limits.add_peer), (LimitKind::RemovePeer, limits.remove_peer)] {

@@ -35,6 +35,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Ids(AtomicU64);
 
+impl Default for Ids {
+    fn default() -> Self {
+        Self(AtomicU64::new(1_000_000))
+    }
+}
+
 impl IdSource for Ids {
     fn next_peer_id(&self) -> Option<PeerId> {
         Some(PeerId(self.0.fetch_add(1, Ordering::Relaxed)))
@@ -88,7 +94,7 @@ impl World {
             silent: Vec::new(),
             under_way: BTreeMap::new(),
             sent: 0,
-            ids: Ids(AtomicU64::new(1_000_000)),
+            ids: Ids::default(),
         };
         for id in 1..=stores {
             world.put_store(id, StoreState::Up, &[]);
@@ -297,7 +303,7 @@ fn node_state(state: StoreState) -> NodeState {
 
 /// What is reported after a leader has done as told: the region, after a split all its parts, after a merge the one that stays;
 /// nothing when the command is out of date.
-fn carry_out(region: &Region, command: &Command) -> Vec<Region> {
+pub(super) fn carry_out(region: &Region, command: &Command) -> Vec<Region> {
     if region.epoch() != command.epoch {
         return Vec::new();
     }

@@ -376,6 +376,11 @@ fn build(
         closing: shutdown.clone(),
     });
     let (weak, told) = (Arc::downgrade(&app), observer.clone());
+    // One that leads already began with its cluster.
+    let led = meta.leader_since().is_some();
+    if !led {
+        observer.follow_leadership(false);
+    }
     meta.observe(Box::new(move |change| {
         told.on_change(change);
         if let Some(app) = weak.upgrade() {
@@ -383,6 +388,10 @@ fn build(
             counts::count_change(&app.metrics, change);
         }
     }));
+    if !led && meta.leader_since().is_some() {
+        // It came to lead before anybody was told of it.
+        observer.follow_leadership(true);
+    }
     observer.load();
     Ok(Built { app, streams, observer })
 }

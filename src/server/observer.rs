@@ -74,7 +74,10 @@ impl Observer {
                     pdlog!(self.log, Error, "the agreed configuration cannot be read", "error" => error.to_string());
                 }
             },
-            Change::LeaderChanged { .. } => self.leader_changed.notify_one(),
+            Change::LeaderChanged { is_self, .. } => {
+                self.follow_leadership(*is_self);
+                self.leader_changed.notify_one();
+            }
             Change::SchedulersChanged => self.rebuild_schedulers(),
             Change::TtlConfigChanged { .. } | Change::ClusterVersion(_) => self.rebuild_settings(),
             Change::RulesChanged(rows) => {
@@ -91,6 +94,15 @@ impl Observer {
             | Change::IdsTaken(_)
             | Change::MemberPut(_)
             | Change::Failed(_) => {}
+        }
+    }
+
+    /// Tells the observed side whether this member leads.
+    pub(super) fn follow_leadership(&self, leads: bool) {
+        if leads {
+            self.cluster.begin_term(false, self.clock.now());
+        } else if self.cluster.is_leading() {
+            self.cluster.end_term(self.clock.now());
         }
     }
 

@@ -132,6 +132,10 @@ pub enum What {
     CancelAll,
     /// A tick.
     Tick,
+    /// A term of this member begins; whether what was heard counts.
+    BeginTerm(bool),
+    /// It ends.
+    EndTerm,
     /// The list of schedulers.
     Schedulers(Settings),
     /// Schedulers look.
@@ -306,6 +310,8 @@ impl Tap for Recorder {
             Input::Cancel(id) => What::Cancel(id),
             Input::CancelAll => What::CancelAll,
             Input::Tick => What::Tick,
+            Input::BeginTerm(keep_heard) => What::BeginTerm(keep_heard),
+            Input::EndTerm => What::EndTerm,
             Input::Schedulers => What::Schedulers(self.next_schedulers.lock().clone()),
             Input::TickSchedulers => What::TickSchedulers,
             Input::PauseScheduler(name, span) => What::PauseScheduler(name.to_owned(), span),

@@ -381,7 +381,9 @@ impl Control {
         match self.cluster.region_heartbeat(region, now) {
             Ok(more) => effects.extend(more),
             Err(HeartbeatError::Stale(_)) => return Err(CallError::Text("region is stale".into())),
-            Err(error @ HeartbeatError::Invalid(_)) => return Err(CallError::Text(error.to_string())),
+            Err(error @ (HeartbeatError::Invalid(_) | HeartbeatError::NotLeading)) => {
+                return Err(CallError::Text(error.to_string()));
+            }
         }
         Ok(effects)
     }

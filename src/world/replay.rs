@@ -236,6 +236,8 @@ impl Player {
             What::Cancel(id) => _ = cluster.cancel_operator(id, now),
             What::CancelAll => _ = cluster.cancel_all_operators(now),
             What::Tick => _ = cluster.tick(now),
+            What::BeginTerm(keep_heard) => cluster.begin_term(keep_heard, now),
+            What::EndTerm => cluster.end_term(now),
             What::Schedulers(recorded) => {
                 let (state, dynamic) = agreed(&recorded)?;
                 cluster.set_schedulers(settings::schedulers(&state, &dynamic, &Logger::none()), now);

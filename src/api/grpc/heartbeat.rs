@@ -187,6 +187,11 @@ impl Heartbeats {
                 counters.seconds.observe(app.now().mono.since(now.mono).as_secs_f64());
                 Ok(Next::Silent)
             }
+            // The node finds who leads, and reports there.
+            Err(error @ HeartbeatError::NotLeading) => {
+                counters.refused.inc();
+                Err(Status::unavailable(error.to_string()))
+            }
             Err(error) => {
                 counters.refused.inc();
                 Ok(refused(&app, request, heartbeat_error(request, &error)))

@@ -124,6 +124,15 @@ impl Schedulers {
         }
     }
 
+    /// Another term: the same ones run, from their beginning; pauses and what is known of hot peers go.
+    pub fn begin_term(&mut self, now: Now) {
+        let specs = std::mem::take(&mut self.running).into_values().map(|r| r.spec);
+        let specs = specs.collect();
+        self.set(specs, now);
+        self.hot = HotPeers::default();
+        self.announced = false;
+    }
+
     /// Takes the traffic of a region's report in.
     pub fn on_heartbeat(&mut self, region: &Region, now: Now) {
         self.hot.on_region(region, now);

@@ -56,6 +56,9 @@ impl Cluster {
         if region.range().is_empty() {
             return Err(HeartbeatError::Invalid(format!("invalid region range, region id: {}", region.id())));
         }
+        if !self.is_leading() {
+            return Err(HeartbeatError::NotLeading);
+        }
         region.heard = Some(now.mono);
         if self.taps.is_listening() {
             return self.hear_in_order(region, now, carry);

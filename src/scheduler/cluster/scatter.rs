@@ -39,7 +39,8 @@ impl Cluster {
         self.decide(now, |view, d, out| {
             let mut result = Scattered::default();
             for id in ids {
-                let Some(region) = view.regions.get(*id) else {
+                let known = view.regions.get(*id).filter(|_| self.is_leading());
+                let Some(region) = known else {
                     result.failed.push((*id, format!("region {id} not found")));
                     continue;
                 };
@@ -64,7 +65,8 @@ impl Cluster {
         self.decide(now, |view, d, out| {
             let mut by_region: BTreeMap<RegionId, Vec<Key>> = BTreeMap::new();
             let mut taken = Vec::new();
-            for key in keys {
+            let heeded = keys.iter().filter(|_| self.is_leading());
+            for key in heeded {
                 match view.regions.by_key(key) {
                     Some(region) if region.range().start == *key => taken.push(key.clone()),
                     Some(region) => by_region.entry(region.id()).or_default().push(key.clone()),

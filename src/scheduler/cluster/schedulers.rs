@@ -27,6 +27,9 @@ impl Cluster {
         }
         let _turn = self.taps.input(Some(now), Input::TickSchedulers);
         let (changed, out) = self.decide(now, |view, d, out| {
+            if !self.is_leading() {
+                return false;
+            }
             let before = d.schedulers.leader_pauses();
             d.schedulers.tick(view, &mut d.controller, out);
             self.scheduler_due.store(d.schedulers.next_due().map_or(u64::MAX, |Mono(at)| at), Ordering::Release);
@@ -40,7 +43,7 @@ impl Cluster {
 
     /// Writes what schedulers keep leaders off into the store table, where filters and people see it, and wakes what waited for
     /// such a store.
-    fn pause_leaders(&self, now: Now) {
+    pub(super) fn pause_leaders(&self, now: Now) {
         let mut changed = Vec::new();
         let deciding = self.deciding.lock();
         let pauses = deciding.schedulers.leader_pauses();
@@ -52,7 +55,7 @@ impl Cluster {
             }
         }
         drop(deciding);
-        if !changed.is_empty() {
+        if !changed.is_empty() && self.is_leading() {
             self.decide(now, |view, d, _| changed.iter().for_each(|id| d.patrol.on_store_changed(view, *id)));
         }
     }

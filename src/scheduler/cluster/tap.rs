@@ -47,6 +47,10 @@ pub enum Input<'a> {
     CancelAll,
     /// A tick.
     Tick,
+    /// This member leads from now on; whether what was heard counts as heard by it.
+    BeginTerm(bool),
+    /// This member does not lead any more.
+    EndTerm,
     /// Other schedulers run: who wants to know which asks where they are agreed.
     Schedulers,
     /// The schedulers that are due look at the world.
