@@ -293,7 +293,9 @@ impl App {
     /// The region that the cluster was made with, as not heard yet: it is what there is until a heartbeat comes.
     pub fn first_region(&self) -> Option<Region> {
         let state = self.meta.state();
-        let bytes = &state.cluster.as_ref().filter(|c| c.bootstrapped.is_some())?.first_region;
+        // A recovered cluster has none.
+        let bootstrapped = |c: &&Arc<meta::Cluster>| c.bootstrapped.is_some() && !c.first_region.is_empty();
+        let bytes = &state.cluster.as_ref().filter(bootstrapped)?.first_region;
         let region = <metapb::Region as prost::Message>::decode(bytes.as_slice()).ok()?;
         Some(Region { meta: Arc::new(convert::region_meta(&region)), ..Region::default() })
     }

@@ -67,6 +67,11 @@ pub(crate) fn default_record(now: Wall) -> NamedRow {
     NamedRow { id: DEFAULT_ID.to_string(), json: record.to_string() }
 }
 
+/// Keyspace 0 and its label rule, which every cluster has.
+pub fn keyspace_zero(now: Wall) -> (Vec<NamedRow>, Vec<NamedRow>) {
+    (vec![label_rule(DEFAULT_ID)], vec![default_record(now)])
+}
+
 /// The rule that `replication` stands for: `max-replicas` voters over all keys.
 pub(crate) fn default_rules(replication: &ReplicationConfig) -> Vec<RuleRow> {
     let mut rule = json!({

@@ -17,3 +17,4 @@ pub mod rows;
 
 pub use app::{App, EffectSink, HeartbeatStreams, ServerInfo};
 pub use error::ApiError;
+pub use keyspace::keyspace_zero;

@@ -42,12 +42,16 @@ pub enum CtlError {
 }
 
 /// Where to ask, and with what certificates: pd-ctl's flags, each as `--flag VALUE` or `--flag=VALUE`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Flags {
-    pd: Option<String>,
-    cacert: Option<String>,
-    cert: Option<String>,
-    key: Option<String>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The server; with certificates `https` is meant where no scheme is named.
+    pub pd: Option<String>,
+    /// The authorities to trust.
+    pub cacert: Option<String>,
+    /// The client's certificate.
+    pub cert: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
 }
 
 impl Flags {
@@ -110,6 +114,23 @@ pub async fn run(args: Vec<String>, out: &mut (dyn Write + Send)) -> Result<(), 
         return Err(CtlError::Refused { status: answer.status, text: answer.text.trim_end().to_owned() });
     }
     writeln!(out, "{}", shown(call.render, &answer.text))?;
+    Ok(())
+}
+
+/// Fetches what is behind a path and hands it to `take` as it comes; it is not kept in memory.
+///
+/// # Errors
+/// See [`CtlError`]; part of the answer may have been taken.
+pub async fn download(
+    flags: &Flags,
+    path: &str,
+    take: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+) -> Result<(), CtlError> {
+    let call = Call { method: "GET", path: path.to_owned(), body: None, render: Render::Json };
+    let answer = client::fetch(&flags.url(), flags.tls()?.as_ref(), &call, take).await?;
+    if !(200..300).contains(&answer.status) {
+        return Err(CtlError::Refused { status: answer.status, text: answer.text.trim_end().to_owned() });
+    }
     Ok(())
 }
 

@@ -48,7 +48,7 @@ pub use machine::{
 };
 pub use membership::{Founder, Founding, FoundingError, MAX_MEMBERS, MemberError, founders};
 pub use peer::{MAX_PEER_MESSAGE, PeerError, Transport};
-pub use restore::{Ahead, ID_MARGIN, Planted, RestoreError, TSO_AHEAD, recover, restore};
+pub use restore::{Ahead, ID_MARGIN, Lost, Planted, RestoreError, TSO_AHEAD, recover, restore};
 pub use tso::{MAX_LOGICAL, Timestamp};
 
 use crate::model::Clock;

@@ -12,7 +12,7 @@ use super::{
     Backends, CacheSizes, FileBackends, OpenError,
     backup::Backup,
     disk::{self, Applied, LOCK_FILE, Owner},
-    machine::{Action, Cluster, Row, RowKey, State},
+    machine::{Action, Cluster, NamedRow, Row, RowKey, State},
     membership::member_id,
 };
 use crate::model::{ClusterId, MemberId, Wall, ids::MAX_ID};
@@ -103,27 +103,41 @@ pub fn restore(backup: Backup, dir: &Path, ahead: Ahead, now: Wall, entropy: u64
     plant(&*files_in(dir)?, dir, restored(backup, ahead, now)?, now, entropy)
 }
 
-/// Makes the data folder `dir` for a cluster of which nothing is left but its id: bootstrapped, without stores or rules, with all ids
-/// above `alloc_id`.
+/// A cluster of which nothing is left but its id and its data on the storage nodes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Lost {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// All new ids are above this one.
+    pub alloc_id: u64,
+    /// How far timestamps go ahead of the clock.
+    pub tso_ahead: Duration,
+    /// Region label rules that every cluster has.
+    pub label_rules: Vec<NamedRow>,
+    /// Keyspaces that every cluster has.
+    pub keyspaces: Vec<NamedRow>,
+}
+
+/// Makes the data folder `dir` for a lost cluster: it counts as bootstrapped and has no stores, which come back by themselves.
 ///
 /// # Errors
 /// As [`restore`].
-pub fn recover(
-    cluster: ClusterId,
-    alloc_id: u64,
-    dir: &Path,
-    tso_ahead: Duration,
-    now: Wall,
-    entropy: u64,
-) -> Result<Planted, RestoreError> {
+pub fn recover(lost: Lost, dir: &Path, now: Wall, entropy: u64) -> Result<Planted, RestoreError> {
+    let Lost { cluster, alloc_id, tso_ahead, label_rules, keyspaces } = lost;
     if cluster.0 == 0 {
         return Err(RestoreError::NoCluster);
     }
-    let mut state = State::default();
     let row = Cluster { id: cluster, bootstrapped: Some(now), first_region: vec![] };
+    let mut state = State::default();
     state.apply(&Action::Put(Row::Cluster(Arc::new(row))));
-    let begin = jump(state, Ahead { alloc_id: Some(alloc_id), tso: tso_ahead }, now, now)?;
-    plant(&*files_in(dir)?, dir, Begin { cluster, state: begin, index: 1, term: 1 }, now, entropy)
+    for NamedRow { id, json } in label_rules {
+        state.apply(&Action::Put(Row::LabelRule(id, json.into())));
+    }
+    for NamedRow { id, json } in keyspaces {
+        state.apply(&Action::Put(Row::Keyspace(id, json.into())));
+    }
+    let state = jump(state, Ahead { alloc_id: Some(alloc_id), tso: tso_ahead }, now, now)?;
+    plant(&*files_in(dir)?, dir, Begin { cluster, state, index: 1, term: 1 }, now, entropy)
 }
 
 /// What a folder is made from.

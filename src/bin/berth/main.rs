@@ -1,6 +1,7 @@
 //! The `berth` binary: reads arguments, calls what does the work. Started under the name `pd-server` it is `berth server` with
 //! PD's flags, so that deployment tools can start it.
 
+mod backup;
 mod demo;
 mod server;
 
@@ -39,6 +40,12 @@ enum Command {
     },
     /// Measure a PD-compatible server.
     Bench(sim::bench::BenchOptions),
+    /// Fetch the agreed state from a running server into a file, or look at such a file.
+    Backup(backup::BackupOptions),
+    /// Make the data folder of a new member from a backup.
+    Restore(backup::RestoreOptions),
+    /// Make the data folder of a new member for a cluster that has lost all members and has no backup.
+    Recover(backup::RecoverOptions),
     /// Talk to a running server with pd-ctl's words (`berth ctl help` lists them).
     #[command(disable_help_flag = true)]
     Ctl {
@@ -67,6 +74,9 @@ fn main() -> ExitCode {
         },
         Command::Sim { scenarios: None, fleet } => run(run_sim(*fleet)),
         Command::Bench(options) => run(run_bench(options)),
+        Command::Backup(options) => run(backup::backup(options)),
+        Command::Restore(options) => backup::restored(&options).unwrap_or_else(|error| fail(&error)),
+        Command::Recover(options) => backup::recovered(&options).unwrap_or_else(|error| fail(&error)),
         Command::Ctl { words } => run(run_ctl(words)),
     }
 }

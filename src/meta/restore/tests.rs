@@ -76,6 +76,15 @@ fn only_a_folder_with_nothing_in_it_is_taken() {
     let other = dir.path().join("other");
     let second = restore(backup(10, 0, NOW), &other, Ahead::default(), NOW, 2).unwrap();
     assert_ne!(first.member, second.member, "two restores are not the same member");
-    let e = recover(ClusterId(0), 1, &other, TSO_AHEAD, NOW, 1).unwrap_err().to_string();
-    assert_eq!(e, "a cluster id is not 0");
+    let lost = |id| Lost {
+        cluster: ClusterId(id),
+        alloc_id: 900,
+        tso_ahead: TSO_AHEAD,
+        label_rules: vec![],
+        keyspaces: vec![],
+    };
+    assert_eq!(recover(lost(0), &other, NOW, 1).unwrap_err().to_string(), "a cluster id is not 0");
+    assert!(recover(lost(5), &other, NOW, 1).unwrap_err().to_string().contains(" is not empty"));
+    let made = recover(lost(5), &dir.path().join("third"), NOW, 1).unwrap();
+    assert_eq!((made.cluster, made.id_end), (ClusterId(5), 900));
 }
