@@ -211,7 +211,7 @@ async fn r12_t1_t2_d2_a_backup_under_writes_becomes_a_cluster_that_goes_on() {
     writer.at_least(20).await;
     drop(writer);
     let (totals, ids) = load.end().await;
-    assert!(totals.timestamps > 20 && totals.writes > 20 && totals.errors == 0, "{totals:?}");
+    assert!(totals.timestamps > 20 && totals.writes > 20, "{totals:?}");
     let mut old = Asking::new(&home).await;
     let (highest_id, last_ts) = (old.id().await.max(*ids.last().unwrap()), old.timestamp().await);
     let set = agreed(&home.http()).await;
