@@ -168,6 +168,52 @@ async fn l6_without_a_leader_nobody_answers_for_it() {
     trio.nodes.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_and_members_change_by_hand() {
+    let mut trio = Trio::start().await;
+    let name = |seat: usize| format!("pd-{}", seat + 1);
+    let (first, asked) = (trio.leader, trio.follower);
+    // Asked of a follower, as everything may be.
+    let said = trio.rest(asked, "POST", "/pd/api/v1/leader/transfer/nosuch", &[], "").await;
+    assert_eq!(said.0, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(said.1.contains("no valid pd to transfer etcd leader"), "{said:?}");
+    let said = trio.rest(asked, "POST", &format!("/pd/api/v1/leader/transfer/{}", name(asked)), &[], "").await;
+    assert_eq!(said, (StatusCode::OK, "\"The transfer command is submitted.\"\n".to_owned()));
+    assert_eq!(trio.group.leader().await, asked);
+    let said = trio.rest(asked, "POST", "/pd/api/v1/leader/resign", &[], "").await;
+    assert_eq!(said.0, StatusCode::OK, "{said:?}");
+    Group::until("another leads", async || trio.group.leader().await != asked).await;
+    // Priority brings it where it should be, and keeps it there.
+    let body = "{\"leader-priority\": 7}";
+    let said = trio.rest(asked, "POST", &format!("/pd/api/v1/members/name/{}", name(first)), &[], body).await;
+    assert_eq!(said, (StatusCode::OK, "\"success\"\n".to_owned()));
+    Group::until("the preferred one leads", async || trio.group.leader().await == first).await;
+
+    // All are well; one that was killed is not, and can go; then no more can.
+    let well = async |trio: &Trio| {
+        let health = trio.json(first, "/pd/api/v1/health").await;
+        health.as_array().unwrap().iter().filter(|m| m["health"] == true).count()
+    };
+    assert_eq!(well(&trio).await, 3);
+    let third = 3 - first - asked;
+    trio.group.kill(third);
+    assert_eq!(well(&trio).await, 2);
+    let path = format!("/pd/api/v1/members/name/{}", name(asked));
+    let said = trio.rest(first, "DELETE", &path, &[], "").await;
+    assert_eq!(said.0, StatusCode::SERVICE_UNAVAILABLE, "one of two that are left does not answer: {said:?}");
+    let gone = trio.rest(asked, "DELETE", &format!("/pd/api/v1/members/name/{}", name(third)), &[], "").await;
+    assert_eq!(gone, (StatusCode::OK, format!("\"removed, pd: {}\"\n", name(third))));
+    assert_eq!(trio.json(first, "/pd/api/v1/members").await["members"].as_array().unwrap().len(), 2);
+    // The leader itself: it hands over, and the next one removes it.
+    let id = trio.json(first, "/berth/v1/group").await["member_id"].as_u64().unwrap();
+    let gone = trio.rest(first, "DELETE", &format!("/pd/api/v1/members/id/{id}"), &[], "").await;
+    assert_eq!(gone, (StatusCode::OK, format!("\"removed, pd: {id}\"\n")));
+    let left = trio.json(asked, "/pd/api/v1/members").await;
+    assert_eq!(left["members"].as_array().unwrap().len(), 1, "{left}");
+    assert_eq!(left["leader"]["name"], Value::from(name(asked)));
+    trio.nodes.end().await;
+}
+
 /// A unary call with an empty request, by name.
 async fn call(channel: Channel, method: &str, host: Option<&str>) -> Result<Vec<u8>, tonic::Status> {
     let mut grpc = Grpc::new(channel);

@@ -16,7 +16,7 @@ use axum::{
 use futures::future::BoxFuture;
 use tonic::Status;
 
-use super::App;
+use super::{App, rest::Reply};
 
 /// gRPC: where a client asks a member to pass a call on.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("pd-forwarded-host");
@@ -27,6 +27,10 @@ const ALLOW_FOLLOWER: HeaderName = HeaderName::from_static("pd-allow-follower-ha
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// How long a request waits for a leader (PD's time).
 const LEADER_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a member that is well takes to say so.
+const ANSWERS: Duration = Duration::from_secs(1);
+/// Longest answer that is taken whole.
+const MAX_ANSWER: usize = 1 << 20;
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -91,6 +95,31 @@ pub(super) async fn pass_on(app: &App, urls: Vec<String>, mut request: Request) 
     let name = HeaderValue::from_str(&app.info.name).unwrap_or(HeaderValue::from_static("berth"));
     headers.insert(REDIRECTOR, name);
     app.onward.pass_on(urls, request).await
+}
+
+/// Whether the member at these URLs answers.
+pub(super) async fn answers(app: &App, urls: &[String]) -> bool {
+    let Ok(request) = Request::get("/pd/api/v1/ping").body(Body::empty()) else { return false };
+    let asked = tokio::time::timeout(ANSWERS, app.onward.pass_on(urls.to_vec(), request)).await;
+    asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success()))
+}
+
+/// Has the next leader answer a request without a body that this member began to answer as the leader.
+pub(super) async fn again(app: &App, method: &str, uri: &str) -> Result<Reply, String> {
+    let found = async {
+        loop {
+            if let Some(urls) = leader_urls(app) {
+                return urls;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let urls = tokio::time::timeout(LEADER_PATIENCE, found).await.map_err(|_| "nobody leads yet".to_owned())?;
+    let request = Request::builder().method(method).uri(uri).body(Body::empty()).map_err(|e| e.to_string())?;
+    let answer = pass_on(app, urls, request).await.map_err(|e| e.to_string())?;
+    let status = answer.status();
+    let bytes = axum::body::to_bytes(answer.into_body(), MAX_ANSWER).await.map_err(|e| e.to_string())?;
+    Ok(Reply::passed(status, bytes.into()))
 }
 
 /// gRPC: a call that names another member's URL goes there if it leads, and nowhere else: nobody may have this server call whom he

@@ -104,8 +104,8 @@ enum At {
 
 impl BackupParts {
     /// `rows` of `about` is counted here.
-    pub(super) fn new(state: Arc<State>, about: About) -> Self {
-        let about = About { rows: state.row_count(), ..about };
+    pub(super) fn new(state: Arc<State>, mut about: About) -> Self {
+        about.rows = state.row_count();
         Self { state, about, number: 0, at: At::Header }
     }
 

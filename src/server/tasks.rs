@@ -52,6 +52,8 @@ const ENDED_LABELS: Duration = Duration::from_secs(3600);
 const LABELS_AT_ONCE: usize = 1024;
 /// How often the files of TLS are read for something new.
 const TLS_FILES: Duration = Duration::from_secs(5);
+/// How often it is looked whether another member should lead. (PD: a minute.)
+const PRIORITY: Duration = Duration::from_secs(5);
 /// How often old Tombstones are looked for.
 const OLD_TOMBSTONES: Duration = Duration::from_secs(3600);
 /// Age at which the record of a Tombstone is removed (PD's 30 days).
@@ -95,6 +97,7 @@ impl Tasks {
         every(SETTINGS, Who::All, |t| Box::pin(async move { t.end_temporary_settings() }));
         every(TLS_FILES, Who::All, |t| Box::pin(t.read_tls_files()));
         every(ENDED_LABELS, Who::Leader, |t| Box::pin(t.remove_ended_labels()));
+        every(PRIORITY, Who::Leader, |t| Box::pin(async move { t.app.follow_priority().await }));
         every(OLD_TOMBSTONES, Who::Leader, |t| Box::pin(t.remove_old_tombstones()));
     }
 

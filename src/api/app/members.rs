@@ -1,11 +1,13 @@
-//! Members that are added.
+//! Members that are added and removed, and where leadership should be.
 //!
-//! Owns: what becomes of one that lost its state. Must not know: how the group is changed (`meta`), the caller's protocol.
+//! Owns: what becomes of a member that lost its state, whom priority chooses. Must not know: how the group is changed (`meta`), the
+//! caller's protocol.
 
 use super::App;
 use crate::{
     api::error::ApiError,
-    meta::{Member, MemberError, MemberInfo},
+    meta::{Command, Member, MemberError, MemberInfo},
+    model::MemberId,
 };
 
 impl App {
@@ -28,5 +30,51 @@ impl App {
     async fn is_lost(&self, info: &MemberInfo) -> bool {
         let known = self.meta.members().iter().any(|m| m.name == info.name && m.peer_urls == info.peer_urls);
         known && self.probe.is_blank(&info.name, &info.peer_urls).await
+    }
+
+    /// Sets where leadership should be; see [`preferred`].
+    pub async fn set_leader_priority(&self, id: MemberId, priority: i32) -> Result<(), ApiError> {
+        self.propose(Command::SetLeaderPriority { id, priority }).await.map(drop)
+    }
+
+    /// Hands leadership to the member that should have it, if that is another one.
+    pub async fn follow_priority(&self) {
+        let (members, own) = (self.meta.members(), self.meta.member_id());
+        let Some(to) = preferred(&members, own).filter(|to| self.meta.group().voters.contains(&to.id)) else { return };
+        match self.meta.transfer_leader(to.id).await {
+            Ok(()) => {
+                crate::pdlog!(self.log, Info, "leadership goes to a member of higher priority", "member-name" => &to.name);
+            }
+            // It is away or behind; it is asked again the next time.
+            Err(error) => {
+                let text = "a member of higher priority cannot lead now";
+                crate::pdlog!(self.log, Warn, text, "member-name" => &to.name, "error" => error.to_string());
+            }
+        }
+    }
+}
+
+/// Who should lead rather than `leader`: the member of the highest priority, if that is higher than the leader's.
+fn preferred(members: &[Member], leader: MemberId) -> Option<&Member> {
+    let own = members.iter().find(|m| m.id == leader)?.leader_priority;
+    members.iter().filter(|m| m.leader_priority > own).max_by_key(|m| (m.leader_priority, std::cmp::Reverse(m.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn leadership_belongs_to_the_highest_priority() {
+        let member = |id: u64, leader_priority: i32| Member { id: MemberId(id), leader_priority, ..Member::default() };
+        let chosen = |members: &[Member], leader| preferred(members, MemberId(leader)).map(|m| m.id.0);
+        let members = [member(1, 0), member(2, 5), member(3, 5), member(4, -1)];
+        assert_eq!(chosen(&members, 1), Some(2));
+        assert_eq!(chosen(&members, 4), Some(2));
+        assert_eq!(chosen(&members, 3), None);
+        assert_eq!(chosen(&members[..1], 1), None);
+        assert_eq!(chosen(&members, 9), None);
     }
 }

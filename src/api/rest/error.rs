@@ -120,7 +120,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
             Refusal::NotBootstrapped => return Self::failed(NOT_BOOTSTRAPPED),
-            Refusal::StoreNotFound(_) => StatusCode::NOT_FOUND,
+            Refusal::StoreNotFound(_) | Refusal::MemberNotFound(_) => StatusCode::NOT_FOUND,
             Refusal::StoreRemoved(_) | Refusal::StoreTombstone(_) => StatusCode::GONE,
             Refusal::StoreDestroyed(_)
             | Refusal::StoresNotEnough { .. }

@@ -52,10 +52,10 @@ use axum::{
 };
 use tokio::sync::Mutex;
 
+pub(in crate::api) use self::render::Reply;
 use self::{
     error::{NOT_BOOTSTRAPPED, Problem},
     matcher::Found,
-    render::Reply,
     request::{MAX_BODY_BYTES, Query, Request},
     routes::{Audit, Handler, Route},
 };

@@ -34,7 +34,7 @@ pub(super) enum Content {
 
 /// One answer.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Reply {
+pub(in crate::api) struct Reply {
     /// Status code.
     pub(super) status: StatusCode,
     /// `Content-Type`; `None`: no such header (PD sends none with an empty body).
@@ -93,6 +93,11 @@ impl Reply {
     /// v2's JSON: indented by four blanks, no newline at the end.
     pub(super) fn v2(status: StatusCode, value: &impl Serialize) -> Self {
         Self::new(status, Some(JSON_V2), to_json(value, Indent::Four))
+    }
+
+    /// The JSON answer of another member.
+    pub(in crate::api) fn passed(status: StatusCode, body: Vec<u8>) -> Self {
+        Self::new(status, Some(JSON), body)
     }
 
     /// v1's plain text.

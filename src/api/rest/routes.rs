@@ -465,8 +465,15 @@ pub(super) static TABLE: &[Route] = &[
     Route::new(GET, "/pd/api/v1/version", "GetVersion", now!(status::version)).local(),
     Route::new(GET, "/pd/api/v1/status", "GetPDStatus", now!(status::status)).local(),
     Route::new(GET, "/pd/api/v1/members", "GetMembers", now!(members::all)),
+    Route::new(DELETE, "/pd/api/v1/members/name/{name}", "DeleteMemberByName", later!(members::delete_by_name))
+        .logged(),
+    Route::new(DELETE, "/pd/api/v1/members/id/{id}", "DeleteMemberByID", later!(members::delete_by_id)).logged(),
+    Route::new(POST, "/pd/api/v1/members/name/{name}", "SetMemberPropertyByName", later!(members::set_priority))
+        .logged(),
+    Route::new(POST, "/pd/api/v1/leader/resign", "ResignLeader", later!(members::resign)).logged(),
+    Route::new(POST, "/pd/api/v1/leader/transfer/{next_leader}", "TransferLeader", later!(members::transfer)).logged(),
     Route::new(GET, "/pd/api/v1/leader", "GetLeader", now!(members::leader)),
-    Route::new(GET, "/pd/api/v1/health", "GetHealthStatus", now!(members::health)).local(),
+    Route::new(GET, "/pd/api/v1/health", "GetHealthStatus", later!(members::health)).local(),
     Route::new(GET, "/pd/api/v1/ping", "Ping", now!(status::ping)).local(),
     Route::new(POST, "/pd/api/v1/admin/log", "SetLogLevel", now!(config::set_log_level)).logged().local(),
     Route::new(DELETE, "/pd/api/v1/admin/cache/region/{id}", "DeleteRegionCache", now!(admin::forget_region))
@@ -496,7 +503,7 @@ pub(super) static TABLE: &[Route] = &[
     Route::berth("/berth/v1/rules/unmet", now!(rules_unmet::list)),
     Route::berth("/berth/v1/region-labels", now!(label_owners::list)),
     // Without label, audit or rate limit.
-    Route::bare("/pd/health", now!(members::health)),
+    Route::bare("/pd/health", later!(members::health)),
     Route::bare("/pd/ping", now!(status::ping)),
     Route::bare("/pd/api/v2/ready", now!(v2::ready)),
     Route::bare("/pd/api/v2/livez", now!(v2::livez)),

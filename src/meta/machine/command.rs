@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Barrier, Drain, GcPoints, Member, encoding::base64_bytes};
-use crate::model::{ClusterId, ClusterVersion, StoreId, StoreLabel, StoreLimits, StoreRecord, Wall};
+use crate::model::{ClusterId, ClusterVersion, MemberId, StoreId, StoreLabel, StoreLimits, StoreRecord, Wall};
 /// Version of the encoding of an [`Envelope`]; the first byte of each. A higher one comes from a newer Berth.
 pub const ENVELOPE_VERSION: u8 = 1;
 
@@ -304,8 +304,15 @@ pub enum Command {
         /// It.
         count: u32,
     },
-    /// Adds a member or updates what it says about itself.
+    /// Adds a member or updates what it says about itself; its priority stays as it was set.
     UpdateMember(Member),
+    /// Sets where leadership should be: with the member of the highest priority that can lead.
+    SetLeaderPriority {
+        /// The member.
+        id: MemberId,
+        /// 0 when it was never set.
+        priority: i32,
+    },
     /// Changes all that one request for a change of the configuration comes to, or nothing (C1).
     ChangeConfig(Box<ConfigChange>),
     /// Replaces label rules that are still as they were seen: whoever has set one again meanwhile keeps what he set.

@@ -91,6 +91,7 @@ pub fn plan(state: &State, now: Wall, command: &Command) -> Result<Plan, Refusal
         Command::SaveMinResolvedTs { value } => settings::min_resolved_ts(state, *value),
         Command::SetMaxPeerCount { count } => Ok(Plan::done(vec![Action::Put(Row::MaxPeerCount(*count))])),
         Command::UpdateMember(member) => settings::update_member(state, member),
+        Command::SetLeaderPriority { id, priority } => settings::set_leader_priority(state, *id, *priority),
         Command::ChangeConfig(change) => settings::change_config(state, change),
         Command::ReplaceLabelRules { changes } => settings::replace_label_rules(state, changes),
         Command::Asked { by, command } => Ok(asked(plan(state, now, command)?, by)),

@@ -4,7 +4,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use crate::model::{NodeState, StoreId, StoreRecord, StoreState};
+use crate::model::{MemberId, NodeState, StoreId, StoreRecord, StoreState};
 
 /// A command that the machine will not carry out. The state is as it was.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum Refusal {
     /// No such store.
     #[error("[PD:core:ErrStoreNotFound]store {0} not found")]
     StoreNotFound(StoreId),
+    /// No such member.
+    #[error("member {0} not found")]
+    MemberNotFound(MemberId),
     /// No such store, as label and weight changes say it.
     #[error("[PD:cluster:ErrInvalidStoreID]invalid store id {0}, not found")]
     InvalidStoreId(StoreId),

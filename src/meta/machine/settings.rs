@@ -8,7 +8,7 @@ use super::{
     Action, Cluster, ConfigChange, GlobalConfigChange, GlobalConfigItem, LabelRuleReplacement, Member, NamedRow, Plan,
     Refusal, Reply, Row, RowKey, RuleRow, State, TtlItem, bounded, room, stores,
 };
-use crate::model::{ClusterId, ClusterVersion};
+use crate::model::{ClusterId, ClusterVersion, MemberId};
 
 /// Gives the cluster its id; the same id again changes nothing (L8).
 pub(super) fn init_cluster(state: &State, id: ClusterId) -> Result<Plan, Refusal> {
@@ -194,8 +194,17 @@ pub(super) fn min_resolved_ts(state: &State, value: u64) -> Result<Plan, Refusal
 
 /// Adds or updates a member; nothing when it is as before.
 pub(super) fn update_member(state: &State, member: &Member) -> Result<Plan, Refusal> {
-    if state.members.get(&member.id).is_some_and(|m| **m == *member) {
+    let before = state.members.get(&member.id);
+    let leader_priority = before.map_or(member.leader_priority, |m| m.leader_priority);
+    let member = Member { leader_priority, ..member.clone() };
+    if before.is_some_and(|m| **m == member) {
         return Ok(Plan::done(vec![]));
     }
-    Ok(Plan::done(vec![Action::Put(Row::Member(Arc::new(member.clone())))]))
+    Ok(Plan::done(vec![Action::Put(Row::Member(Arc::new(member)))]))
+}
+
+pub(super) fn set_leader_priority(state: &State, id: MemberId, priority: i32) -> Result<Plan, Refusal> {
+    let before = state.members.get(&id).ok_or(Refusal::MemberNotFound(id))?;
+    let member = Member { leader_priority: priority, ..Member::clone(before) };
+    Ok(Plan::done(vec![Action::Put(Row::Member(Arc::new(member)))]))
 }

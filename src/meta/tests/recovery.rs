@@ -68,7 +68,7 @@ fn r3_r12_a_restore_that_is_cut_short_is_never_taken_for_a_member() {
             match there {
                 [false, false] => continue,
                 [true, false] => {
-                    let e = Meta::open(options(&image, 3), clock.clone(), logger()).err().expect("refused");
+                    let e = Meta::open(options(&image, 3), clock.clone(), logger()).expect_err("refused");
                     assert_eq!(e.to_string(), "raft-log.redb is missing, but state.redb is there");
                     refused += 1;
                 }
@@ -176,7 +176,7 @@ fn a_member_without_a_cluster_has_nothing_to_go_on_from() {
     let (meta, host) =
         Meta::open_member(options(&disk, 1), join, Arc::new(peer::NoTransport), TestClock::new(), logger()).unwrap();
     drop((meta, host));
-    let e = Meta::open(forced(&disk, 2), TestClock::new(), logger()).err().expect("refused").to_string();
+    let e = Meta::open(forced(&disk, 2), TestClock::new(), logger()).expect_err("refused").to_string();
     assert_eq!(e, "--force-new-cluster: there is no cluster in the data directory to go on from");
     // An empty folder is founded as always.
     let fresh = FaultDisk::default();
