@@ -100,7 +100,8 @@ pub enum RestoreError {
 /// # Errors
 /// [`RestoreError`]; there is nothing in the folder then that a server would start on.
 pub fn restore(backup: Backup, dir: &Path, ahead: Ahead, now: Wall, entropy: u64) -> Result<Planted, RestoreError> {
-    plant(&*files_in(dir)?, dir, restored(backup, ahead, now)?, now, entropy)
+    let begin = restored(backup, ahead, now)?;
+    plant(&*files_in(dir)?, dir, begin, now, entropy)
 }
 
 /// A cluster of which nothing is left but its id and its data on the storage nodes.
