@@ -308,7 +308,7 @@ fn refusals(home: &Home, file: &Path) {
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 1;
     refused(&damaged, "the backup is damaged: part 1: checksum is ");
-    let mut newer = whole.clone();
+    let mut newer = whole;
     newer[8] = 200;
     refused(&newer, "the backup has form 200, this binary knows forms up to 1");
     let low = ["restore", text(file), "--data-dir", text(&folder), "--alloc-id", "1"];

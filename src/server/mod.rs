@@ -63,6 +63,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long an orderly end waits for tasks and for the disk beyond that. A disk that hangs must not keep the process.
 const END: Duration = Duration::from_secs(3);
 
+/// Why a server ends whose member is not one any more ([`Server::failure`]).
+pub const REMOVED: &str = "this member was removed from the cluster";
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -246,7 +249,7 @@ impl Server {
         self.addr
     }
 
-    /// Why it cannot go on, once its disk has failed.
+    /// Why it cannot go on, once its disk has failed or it is no member any more.
     pub fn failure(&self) -> Option<Arc<str>> {
         self.app.meta.failure()
     }

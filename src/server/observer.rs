@@ -78,6 +78,9 @@ impl Observer {
                 self.follow_leadership(*is_self);
                 self.leader_changed.notify_one();
             }
+            Change::MemberRemoved(id) if *id == self.meta.member_id() => {
+                self.meta.give_up(super::REMOVED);
+            }
             Change::SchedulersChanged => self.rebuild_schedulers(),
             Change::TtlConfigChanged { .. } | Change::ClusterVersion(_) => self.rebuild_settings(),
             Change::RulesChanged(rows) => {
@@ -93,6 +96,7 @@ impl Observer {
             | Change::TsoWindow(_)
             | Change::IdsTaken(_)
             | Change::MemberPut(_)
+            | Change::MemberRemoved(_)
             | Change::Failed(_) => {}
         }
     }

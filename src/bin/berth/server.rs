@@ -7,12 +7,15 @@ use berth::{
     config::{BuildInfo, Flags, Host, LoadError, Loaded, flags, load},
     model::Clock,
     pdlog, pdsay,
-    server::{Server, clock::SystemClock, logging},
+    server::{REMOVED, Server, clock::SystemClock, logging},
     telemetry::log::{Logger, Value},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::print;
+
+/// What is told of a disk that failed.
+const DISK_FAILED: &str = "the disk of the agreed state failed, the process ends";
 
 /// What the build left in the environment.
 fn build_info() -> BuildInfo {
@@ -133,7 +136,8 @@ async fn serve(
             ExitCode::SUCCESS
         }
         what = server.failed() => {
-            pdlog!(log, Error, "the disk of the agreed state failed, the process ends", "error" => what.as_ref());
+            let text = if *what == *REMOVED { "the process ends" } else { DISK_FAILED };
+            pdlog!(log, Error, text, "error" => what.as_ref());
             ExitCode::FAILURE
         }
     };

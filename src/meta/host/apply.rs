@@ -16,7 +16,7 @@ use crate::{
         bugs::Bug,
         disk::{Applied, DiskError},
         handle::Latest,
-        machine::{Action, Change, Command, Envelope, Reply, Row, RowKey, difference, execute},
+        machine::{Action, Change, Command, Envelope, Reply, Row, RowKey, changes, difference, execute},
         membership::Note,
         peer::Body,
         queue::{Answer, Ended},
@@ -171,10 +171,8 @@ impl Core {
         actions.extend(removed.map(|id| Action::Delete(RowKey::Member(id))));
         for action in &actions {
             self.state.apply(action);
-            if let Action::Put(Row::Member(member)) = action {
-                batch.changes.push(Change::MemberPut(member.clone()));
-            }
         }
+        batch.changes.extend(changes(&self.state, &actions));
         batch.actions.extend(actions);
         self.answer(origin, ticket, Ok(Reply::Done), batch);
     }

@@ -123,7 +123,7 @@ impl Core {
                 self.begin_serving(term);
                 inputs.push(self.confirmation(self.now()));
             }
-        } else if !leads && before.leader != self.node.leader() {
+        } else if self.leading.is_none() && (before.leader, before.term) != (self.node.leader(), term) {
             self.set_leadership(Leadership { leader: self.node.leader(), serving: false, term, since: self.now() });
         }
     }

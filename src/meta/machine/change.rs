@@ -63,7 +63,10 @@ pub enum Change {
     IdsTaken(u64),
     /// A member is new or different.
     MemberPut(Arc<Member>),
-    /// Who leads is different; sent once the new leader has applied everything before its term.
+    /// A member is no longer in the group.
+    MemberRemoved(MemberId),
+    /// Who leads, in which term, or whether this member serves is different. Told on every member, also on those that follow; a leader
+    /// is told of twice: when it is known, and on itself once more when it has applied everything before its term.
     LeaderChanged {
         /// The leader; `None`: nobody.
         leader: Option<MemberId>,
@@ -185,6 +188,7 @@ fn of_put(state: &State, row: &Row) -> Option<Change> {
 fn of_delete(state: &State, key: &RowKey) -> Option<Change> {
     Some(match key {
         RowKey::Store(id) => Change::StoreRemoved(*id),
+        RowKey::Member(id) => Change::MemberRemoved(*id),
         RowKey::Limits(id) => Change::LimitsChanged { id: *id, limits: None },
         RowKey::Drain(id) => Change::DrainEnded(*id),
         RowKey::TtlConfig(key) => Change::TtlConfigChanged { key: key.clone(), item: None },
@@ -198,7 +202,6 @@ fn of_delete(state: &State, key: &RowKey) -> Option<Change> {
         | RowKey::LabelRule(_)
         | RowKey::Cluster
         | RowKey::ClusterVersion
-        | RowKey::Member(_)
         | RowKey::DeadStore(_)
         | RowKey::Config
         | RowKey::IdEnd

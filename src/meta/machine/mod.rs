@@ -119,8 +119,13 @@ pub fn execute(state: &mut State, now: Wall, command: &Command) -> Result<(Plan,
     for action in &plan.actions {
         state.apply(action);
     }
-    let changes = change::changes(state, &plan.actions);
+    let changes = changes(state, &plan.actions);
     Ok((plan, changes))
+}
+
+/// What observers are told of row changes that `state` has taken in.
+pub fn changes(state: &State, actions: &[Action]) -> Vec<Change> {
+    change::changes(state, actions)
 }
 
 /// What observers are told when a whole state, received from another member, takes the place of the own.
