@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "apipb.proto",
     "berth_peer.proto",
+    "berth_warm.proto",
     "encryptionpb.proto",
     "eraftpb.proto",
     "metapb.proto",

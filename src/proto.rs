@@ -6,6 +6,15 @@ pub mod apipb {
 pub mod berth_peer {
     tonic::include_proto!("berth.peer.v1");
 }
+/// Its messages hold others', which the generated code finds from three levels below.
+pub mod berth {
+    pub mod warm {
+        pub mod v1 {
+            tonic::include_proto!("berth.warm.v1");
+        }
+    }
+}
+pub use berth::warm::v1 as berth_warm;
 pub mod encryptionpb {
     tonic::include_proto!("encryptionpb");
 }

@@ -3,6 +3,11 @@
 //! Owns: every mapping between `metapb`/`pdpb` and `model`, and PD's texts for messages that cannot be mapped. Must not know:
 //! what is done with the values.
 
+mod report;
+pub mod warm;
+
+pub use report::{region_report, store_report};
+
 use std::{collections::HashSet, sync::Arc};
 
 use prost::bytes::Bytes;

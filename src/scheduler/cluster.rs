@@ -12,6 +12,7 @@ mod scatter;
 mod schedulers;
 pub mod tap;
 mod term;
+mod warm;
 
 pub use scatter::Scattered;
 
@@ -41,7 +42,11 @@ use super::{
 };
 use crate::{
     model::{NodeState, Now, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats},
-    store::{Applied, Liveness, RegionIndex, Stale, StoreInfo, StoreTable, hot::history::History},
+    store::{
+        Applied, Liveness, RegionIndex, Stale, StoreInfo, StoreTable,
+        hot::history::History,
+        warm::{Copy, Feed},
+    },
 };
 
 mod explain;
@@ -113,6 +118,10 @@ pub struct Cluster {
     deciding: Mutex<Deciding>,
     turns: hear::Turns,
     taps: Taps,
+    /// What followers are told while this member leads.
+    feed: Arc<Feed>,
+    /// What this member was told by the leader. Locked before the deciding code.
+    copy: Mutex<Copy>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -149,6 +158,8 @@ impl Cluster {
             }),
             turns: hear::Turns::default(),
             taps: Taps::default(),
+            feed: Arc::default(),
+            copy: Mutex::default(),
         }
     }
 
@@ -280,7 +291,9 @@ impl Cluster {
             self.deciding.lock().schedulers.on_store_heartbeat(id, &stats, &self.regions, now);
             stats.peers = Vec::new();
         }
-        self.stores.heartbeat(id, stats, now)
+        let heard = self.stores.heartbeat(id, stats, now);
+        self.feed.note_store(id);
+        heard
     }
 
     /// [`Cluster::hear`] for callers that are alone with it: tests and replays.
@@ -296,13 +309,17 @@ impl Cluster {
     /// Puts a region from the disk cache in, as not heard yet. A row that contradicts one already there is left out.
     pub fn load_region(&self, region: Region) -> bool {
         let _turn = self.taps.input(None, Input::Loaded(&region));
-        !region.range().is_empty() && self.regions.apply(region).is_ok()
+        if region.range().is_empty() {
+            return false;
+        }
+        self.regions.apply(region).inspect(|applied| self.feed.note_applied(applied)).is_ok()
     }
 
     /// Takes a region out of the index (a person's `DELETE /admin/cache/region`); it comes back with its next heartbeat.
     pub fn drop_region(&self, id: RegionId, now: Now) -> Vec<Effect> {
         let _turn = self.taps.input(Some(now), Input::Dropped(id));
         let removed = self.regions.remove(id).is_some();
+        self.feed.note_gone(id);
         let ((), out) = self.decide(now, |view, d, out| {
             if removed {
                 d.controller.on_region_gone(view, id, out);

@@ -9,7 +9,7 @@ use super::{
     effect::{Effect, Event},
     view::ClusterView,
 };
-use crate::model::{Mono, StoreState};
+use crate::model::{Mono, StoreId, StoreState};
 
 /// The share of regions to be heard, in all and of each live store's own count (PD's number).
 const ENOUGH: f64 = 0.9;
@@ -17,6 +17,43 @@ const ENOUGH: f64 = 0.9;
 const AT_THE_LATEST: Duration = Duration::from_secs(300);
 /// How often the counts are looked at.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How much of a store's regions was heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreHeard {
+    /// Which.
+    pub store: StoreId,
+    /// Regions with a peer there that were heard.
+    pub heard: u64,
+    /// Regions that the store says it has.
+    pub reports: u64,
+    /// Whether that is enough.
+    pub is_enough: bool,
+}
+
+/// What is known, and what is still waited for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Readiness {
+    /// Nothing any more.
+    pub done: bool,
+    /// Regions heard.
+    pub heard: u64,
+    /// Regions known.
+    pub total: u64,
+    /// Whether that is enough.
+    pub is_enough: bool,
+    /// Time until what is known has to do.
+    pub left: Duration,
+    /// All stores but Tombstones.
+    pub stores: Vec<StoreHeard>,
+}
+
+impl Readiness {
+    /// Stores of which too little was heard.
+    pub fn missing(&self) -> impl Iterator<Item = &StoreHeard> {
+        self.stores.iter().filter(|store| !store.is_enough)
+    }
+}
 
 /// Turns true once and stays so until the next leader's start.
 #[derive(Debug, Default)]
@@ -41,13 +78,26 @@ impl Prepare {
             return self.done;
         }
         self.looked = Some(now);
-        let (heard, total) = (view.regions.heard_count(), view.regions.len() as u64);
-        let timed_out = now.since(view.leader_since) >= AT_THE_LATEST;
-        if timed_out || (is_most(heard, total) && stores_are_heard(view)) {
+        let Readiness { heard, total, is_enough, left, stores, .. } = self.readiness(view);
+        let timed_out = left.is_zero();
+        if timed_out || (is_enough && stores.iter().all(|store| store.is_enough)) {
             self.done = true;
             out.push(Effect::Tell(Event::Prepared { heard, total, timed_out }));
         }
         self.done
+    }
+
+    /// What is known, and what is still waited for.
+    pub fn readiness(&self, view: &ClusterView<'_>) -> Readiness {
+        let (heard, total) = (view.regions.heard_count(), view.regions.len() as u64);
+        Readiness {
+            done: self.done,
+            heard,
+            total,
+            is_enough: is_most(heard, total),
+            left: AT_THE_LATEST.saturating_sub(view.now.mono.since(view.leader_since)),
+            stores: stores(view).collect(),
+        }
     }
 }
 
@@ -55,10 +105,13 @@ fn is_most(heard: u64, of: u64) -> bool {
     heard > 0 && heard as f64 >= of as f64 * ENOUGH
 }
 
-fn stores_are_heard(view: &ClusterView<'_>) -> bool {
+/// What was heard of each store.
+fn stores(view: &ClusterView<'_>) -> impl Iterator<Item = StoreHeard> {
     let live = view.stores.values().filter(|s| s.record.state != StoreState::Tombstone);
-    live.filter(|s| s.stats.region_count > 0)
-        .all(|s| is_most(view.regions.heard_on(s.id()), u64::from(s.stats.region_count)))
+    live.map(|s| {
+        let (heard, reports) = (view.regions.heard_on(s.id()), u64::from(s.stats.region_count));
+        StoreHeard { store: s.id(), heard, reports, is_enough: reports == 0 || is_most(heard, reports) }
+    })
 }
 
 #[cfg(test)]

@@ -382,7 +382,7 @@ fn build(
     // One that leads already began with its cluster.
     let led = meta.leader_since().is_some();
     if !led {
-        observer.follow_leadership(false);
+        observer.follow_leadership(None);
     }
     meta.observe(Box::new(move |change| {
         told.on_change(change);
@@ -393,7 +393,7 @@ fn build(
     }));
     if !led && meta.leader_since().is_some() {
         // It came to lead before anybody was told of it.
-        observer.follow_leadership(true);
+        observer.follow_leadership(Some(meta.term()));
     }
     observer.load();
     Ok(Built { app, streams, observer })

@@ -74,8 +74,8 @@ impl Observer {
                     pdlog!(self.log, Error, "the agreed configuration cannot be read", "error" => error.to_string());
                 }
             },
-            Change::LeaderChanged { is_self, .. } => {
-                self.follow_leadership(*is_self);
+            Change::LeaderChanged { is_self, term, .. } => {
+                self.follow_leadership(is_self.then_some(*term));
                 self.leader_changed.notify_one();
             }
             Change::MemberRemoved(id) if *id == self.meta.member_id() => {
@@ -101,10 +101,13 @@ impl Observer {
         }
     }
 
-    /// Tells the observed side whether this member leads.
-    pub(super) fn follow_leadership(&self, leads: bool) {
-        if leads {
-            self.cluster.begin_term(false, self.clock.now());
+    /// Tells the observed side whether this member leads, and in which term.
+    pub(super) fn follow_leadership(&self, leads: Option<u64>) {
+        if let Some(term) = leads {
+            let now = self.clock.now();
+            let keep_heard = self.cluster.copy().is_fresh(now.mono);
+            self.cluster.begin_term(keep_heard, now);
+            self.cluster.feed().begin_term(term);
         } else if self.cluster.is_leading() {
             self.cluster.end_term(self.clock.now());
         }

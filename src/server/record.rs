@@ -20,17 +20,13 @@ use crate::{
     api::convert,
     config::{BerthConfig, Dynamic, section::Section as _},
     meta::{State, machine::Row},
-    model::{
-        Key, KeyRange, Mono, Now, PeerTraffic, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreStats, Wall,
-    },
-    proto::pdpb,
+    model::{Key, KeyRange, Mono, Now, RegionId, StoreId, StoreLimits, StoreRecord, Wall},
     scheduler::{
         admin::Request,
         cluster::tap::{Input, Tap},
         operator::Operator,
         view::IdSource,
     },
-    store::StoreInfo,
 };
 
 /// Version of the form; the first line of each recording names it.
@@ -136,6 +132,8 @@ pub enum What {
     BeginTerm(bool),
     /// It ends.
     EndTerm,
+    /// A part of the leader's copy.
+    Copied(String),
     /// The list of schedulers.
     Schedulers(Settings),
     /// Schedulers look.
@@ -168,58 +166,6 @@ fn packed(message: &impl prost::Message) -> String {
 pub fn unpacked<M: prost::Message + Default>(text: &str) -> Result<M, String> {
     let bytes = STANDARD.decode(text).map_err(|e| e.to_string())?;
     M::decode(bytes.as_slice()).map_err(|e| e.to_string())
-}
-
-/// A region as its leader would report it.
-fn heartbeat(region: &Region) -> pdpb::RegionHeartbeatRequest {
-    let (meta, leader, down_peers, pending_peers) = convert::region_parts(region);
-    let flow = &region.flow;
-    pdpb::RegionHeartbeatRequest {
-        region: Some(meta),
-        leader,
-        down_peers,
-        pending_peers,
-        term: region.term,
-        approximate_size: region.size_mib << 20,
-        approximate_keys: region.keys,
-        approximate_kv_size: region.kv_size_mib << 20,
-        bytes_written: flow.bytes_written,
-        bytes_read: flow.bytes_read,
-        keys_written: flow.keys_written,
-        keys_read: flow.keys_read,
-        query_stats: Some(pdpb::QueryStats { get: flow.read_query, put: flow.write_query, ..Default::default() }),
-        cpu_stats: Some(pdpb::CpuStats { unified_read: flow.cpu_usage, ..Default::default() }),
-        interval: Some(pdpb::TimeInterval { start_timestamp: flow.interval.0, end_timestamp: flow.interval.1 }),
-        ..Default::default()
-    }
-}
-
-/// A store's report as the store would send it.
-fn store_stats(id: StoreId, stats: &StoreStats) -> pdpb::StoreStats {
-    let mut info = StoreInfo::default();
-    info.stats = Arc::new(stats.clone());
-    // Of a store that was never heard nothing is told.
-    info.last_heartbeat = Some(Mono(0));
-    let queries = |get, put| (get + put > 0).then(|| pdpb::QueryStats { get, put, ..pdpb::QueryStats::default() });
-    let peer = |told: &PeerTraffic| pdpb::PeerStat {
-        region_id: told.region.0,
-        read_bytes: told.bytes_read,
-        read_keys: told.keys_read,
-        query_stats: queries(told.read_query, 0),
-        cpu_stats: (told.cpu > 0).then(|| pdpb::CpuStats { unified_read: told.cpu, ..pdpb::CpuStats::default() }),
-        ..pdpb::PeerStat::default()
-    };
-    let cpu = (stats.read_cpu > 0)
-        .then(|| pdpb::RecordPair { key: convert::READ_THREADS.to_owned(), value: stats.read_cpu })
-        .into_iter();
-    pdpb::StoreStats {
-        store_id: id.0,
-        // One sort of query stands for all that count as reads, one for all that count as writes.
-        query_stats: queries(stats.read_query, stats.write_query),
-        cpu_usages: cpu.collect(),
-        peer_stats: stats.peers.iter().map(peer).collect(),
-        ..convert::store_stats_to_wire(&info)
-    }
 }
 
 /// An operator without its times, which depend on nothing that is compared.
@@ -298,10 +244,10 @@ impl Recorder {
 impl Tap for Recorder {
     fn input(&self, now: Option<Now>, input: Input<'_>) {
         let what = match input {
-            Input::Region(region) => What::Region(packed(&heartbeat(region))),
-            Input::Loaded(region) => What::Loaded(packed(&heartbeat(region))),
+            Input::Region(region) => What::Region(packed(&convert::region_report(region))),
+            Input::Loaded(region) => What::Loaded(packed(&convert::region_report(region))),
             Input::Dropped(id) => What::Dropped(id),
-            Input::Store(id, stats) => What::Store(packed(&store_stats(id, stats))),
+            Input::Store(id, stats) => What::Store(packed(&convert::store_report(id, stats))),
             Input::PutStore(record) => What::PutStore(Box::new(record.clone())),
             Input::RemoveStore(id) => What::RemoveStore(id),
             Input::Limits(id, limits) => What::Limits(id, limits),
@@ -312,6 +258,7 @@ impl Tap for Recorder {
             Input::Tick => What::Tick,
             Input::BeginTerm(keep_heard) => What::BeginTerm(keep_heard),
             Input::EndTerm => What::EndTerm,
+            Input::Copied(part) => What::Copied(packed(&convert::warm::part_to_wire(part))),
             Input::Schedulers => What::Schedulers(self.next_schedulers.lock().clone()),
             Input::TickSchedulers => What::TickSchedulers,
             Input::PauseScheduler(name, span) => What::PauseScheduler(name.to_owned(), span),
@@ -348,7 +295,10 @@ impl IdSource for RecordedIds {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::{DownPeer, Epoch, Flow, KeyRange, Peer, PeerId, RegionMeta};
+    use crate::{
+        model::{DownPeer, Epoch, Flow, KeyRange, Peer, PeerId, PeerTraffic, Region, RegionMeta, StoreStats},
+        proto::pdpb,
+    };
 
     #[test]
     fn regions_come_back_as_they_were() {
@@ -382,7 +332,7 @@ mod tests {
             meta: Arc::new(meta),
             ..Region::default()
         };
-        let request: pdpb::RegionHeartbeatRequest = unpacked(&packed(&heartbeat(&region))).unwrap();
+        let request: pdpb::RegionHeartbeatRequest = unpacked(&packed(&convert::region_report(&region))).unwrap();
         assert_eq!(convert::region_from_heartbeat(&request, Mono(14)).unwrap(), region);
     }
 
@@ -403,7 +353,7 @@ mod tests {
             peers: vec![PeerTraffic { region: RegionId(12), bytes_read: 13, keys_read: 14, read_query: 15, cpu: 16 }],
             ..StoreStats::default()
         };
-        let sent: pdpb::StoreStats = unpacked(&packed(&store_stats(StoreId(9), &stats))).unwrap();
+        let sent: pdpb::StoreStats = unpacked(&packed(&convert::store_report(StoreId(9), &stats))).unwrap();
         assert_eq!((sent.store_id, convert::store_stats(&sent)), (9, stats));
     }
 }

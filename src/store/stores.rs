@@ -100,6 +100,16 @@ impl StoreInfo {
         (self.traffic.read.rates(), self.traffic.write.rates())
     }
 
+    fn take_report(&mut self, stats: StoreStats, heard: Mono, at: Wall) {
+        let smooth = Arc::make_mut(&mut self.available);
+        smooth.add(stats.available);
+        self.avg_available = smooth.value();
+        Arc::make_mut(&mut self.traffic).add(&stats);
+        self.stats = Arc::new(stats);
+        self.last_heartbeat = Some(heard);
+        self.last_heartbeat_wall = at;
+    }
+
     /// The same store with another record: what would be.
     #[must_use]
     pub fn with_record(&self, record: StoreRecord) -> Self {
@@ -178,15 +188,18 @@ impl StoreTable {
 
     /// Takes a heartbeat in; `None` for an unknown store.
     pub fn heartbeat(&self, id: StoreId, stats: StoreStats, now: Now) -> Option<Arc<StoreInfo>> {
-        self.update(id, |info| {
-            let smooth = Arc::make_mut(&mut info.available);
-            smooth.add(stats.available);
-            info.avg_available = smooth.value();
-            Arc::make_mut(&mut info.traffic).add(&stats);
-            info.stats = Arc::new(stats);
-            info.last_heartbeat = Some(now.mono);
-            info.last_heartbeat_wall = now.wall;
-        })
+        self.update(id, |info| info.take_report(stats, now.mono, now.wall))
+    }
+
+    /// Takes in what another member knows of a store: its report, how long ago that came, and when. Nothing happens when the store is
+    /// unknown, or has reported here since.
+    pub fn copy_report(&self, id: StoreId, stats: &StoreStats, (silent, at): (Duration, Wall), now: Now) {
+        let known = self.get(id);
+        if known.is_none_or(|info| info.last_heartbeat.is_some() && info.last_heartbeat_wall >= at) {
+            return;
+        }
+        let heard = Mono(now.mono.0.saturating_sub(u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX)));
+        self.update(id, |info| info.take_report(stats.clone(), heard, at));
     }
 
     /// Changes one store (pauses of leader moves); `None` for an unknown store.

@@ -238,6 +238,10 @@ impl Player {
             What::Tick => _ = cluster.tick(now),
             What::BeginTerm(keep_heard) => cluster.begin_term(keep_heard, now),
             What::EndTerm => cluster.end_term(now),
+            What::Copied(text) => {
+                // One that was refused is refused again.
+                let _ = cluster.take_copy(&convert::warm::part_from_wire(&unpacked(&text)?, now.mono), now);
+            }
             What::Schedulers(recorded) => {
                 let (state, dynamic) = agreed(&recorded)?;
                 cluster.set_schedulers(settings::schedulers(&state, &dynamic, &Logger::none()), now);

@@ -65,6 +65,7 @@ impl Cluster {
         }
         let _turn = self.turns.take(region.id());
         let applied = self.regions.apply(region)?;
+        self.feed.note_applied(&applied);
         if !(is_silent(&applied) && self.takes_note(&applied, now)) {
             carry(&|| self.follow(&applied, now));
         }
@@ -85,6 +86,7 @@ impl Cluster {
             let _turn = self.taps.input(Some(now), Input::Region(&region));
             match self.regions.apply(region) {
                 Ok(applied) => {
+                    self.feed.note_applied(&applied);
                     result.set(Ok(applied.changes));
                     self.follow(&applied, now)
                 }

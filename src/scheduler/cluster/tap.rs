@@ -18,6 +18,7 @@ use crate::{
         effect::{Effect, Event},
         operator::Operator,
     },
+    store::warm::Part,
 };
 
 /// Something that came in.
@@ -51,6 +52,8 @@ pub enum Input<'a> {
     BeginTerm(bool),
     /// This member does not lead any more.
     EndTerm,
+    /// A part of the leader's copy.
+    Copied(&'a Part),
     /// Other schedulers run: who wants to know which asks where they are agreed.
     Schedulers,
     /// The schedulers that are due look at the world.

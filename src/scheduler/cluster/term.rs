@@ -9,7 +9,10 @@
 use std::sync::atomic::Ordering;
 
 use super::{Burying, Cluster, Deciding, Patrol, Prepare, Scatterer, Tracker, tap::Input};
-use crate::model::{Mono, Now};
+use crate::{
+    model::{Mono, Now},
+    scheduler::prepare::Readiness,
+};
 
 impl Deciding {
     /// Forgets what belongs to a term. Ended operators and the history of hot peers stay: they are records of what was.
@@ -30,7 +33,10 @@ impl Cluster {
     /// the earliest, and no region counts as heard, unless `keep_heard` says that what is known is as fresh as if it were.
     pub fn begin_term(&self, keep_heard: bool, now: Now) {
         let _turn = self.taps.input(Some(now), Input::BeginTerm(keep_heard));
+        // Whatever the last leader told is taken in before, or not any more.
+        let mut copy = self.copy.lock();
         let mut deciding = self.deciding.lock();
+        copy.reset();
         if !keep_heard {
             self.regions.forget_heard();
         }
@@ -40,7 +46,7 @@ impl Cluster {
         self.tells_of_reads.store(false, Ordering::Relaxed);
         self.scheduler_due.store(0, Ordering::Release);
         self.leads.store(true, Ordering::Release);
-        drop(deciding);
+        drop((deciding, copy));
         self.pause_leaders(now);
     }
 
@@ -51,11 +57,18 @@ impl Cluster {
         self.leads.store(false, Ordering::Release);
         self.prepared.store(false, Ordering::Release);
         deciding.forget_term(now);
+        // Who was told of this term's changes hears no more.
+        self.feed.begin_term(0);
     }
 
     /// Whether this member leads, as far as it was told. While it does not, nothing is scheduled and heartbeats are not taken in.
     pub fn is_leading(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+    }
+
+    /// What this leader knows, and what it still waits for before it schedules and buries.
+    pub fn readiness(&self, now: Now) -> Readiness {
+        self.decide(now, |view, d, _| d.prepare.readiness(view)).0
     }
 
     /// Since when this member leads.
