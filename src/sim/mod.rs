@@ -14,6 +14,7 @@ mod fake;
 mod fleet;
 pub mod http;
 mod layout;
+pub mod linear;
 mod options;
 mod region;
 mod report;
