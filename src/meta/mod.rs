@@ -84,10 +84,12 @@ pub struct RaftTimings {
     pub compact_keep: u64,
     /// The hash of the state is compared between members each time this many entries have been applied.
     pub hash_every: u64,
+    /// A leader whose disk does not answer for longer leads no more, and nobody whose disk does not answer tries to.
+    pub disk_patience: Duration,
 }
 
 impl Default for RaftTimings {
-    /// Followers of a leader that is gone campaign after 1.0 to 1.4 s, so that clients are served again within 2 s. Logs of some
+    /// Followers of a leader that is gone campaign after 1.0 to 1.4 s (the configuration's defaults are the same), so that clients are served again within 2 s. Logs of some
     /// thousand entries are replayed in milliseconds.
     fn default() -> Self {
         Self {
@@ -96,6 +98,7 @@ impl Default for RaftTimings {
             compact_every: 4096,
             compact_keep: 1024,
             hash_every: 256,
+            disk_patience: Duration::from_secs(3),
         }
     }
 }

@@ -73,7 +73,7 @@ section! {
         /// How often the leader of the members sends a heartbeat.
         raft_heartbeat_interval: GoDuration as Span, "raft-heartbeat-interval" = GoDuration::from_millis(100);
         /// Silence of the leader after which a member stands for election.
-        raft_election_timeout: GoDuration as Span, "raft-election-timeout" = GoDuration::from_millis(1000);
+        raft_election_timeout: GoDuration as Span, "raft-election-timeout" = GoDuration::from_millis(800);
         /// Memory for the pages of the log file.
         log_cache_size: u64 as ByteSize, "log-cache-size" = 16 << 20;
         /// Memory for the pages of the state file.

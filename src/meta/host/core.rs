@@ -218,6 +218,8 @@ impl Core {
     /// Takes in what happened, and the time.
     pub(in crate::meta) fn step(&mut self, events: impl IntoIterator<Item = Event>) -> Todo {
         let mut inputs = vec![];
+        let stalled = self.is_stalled(self.now());
+        self.node.hold_back(stalled);
         self.tick(&mut inputs);
         match self.take_all(events, &mut inputs) {
             Ok(()) => self.finish(inputs),

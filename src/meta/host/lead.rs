@@ -22,9 +22,6 @@ use crate::{
     model::{MemberId, Mono},
 };
 
-/// A leader whose disk does not answer for so long hands over: what it is asked to keep it may not be able to.
-const DISK_PATIENCE: Duration = Duration::from_secs(3);
-
 /// Leadership that is being handed over. The lease is gone, and in this term it does not come back: the successor's votes count whatever
 /// voters promised, and they may be late.
 pub(super) struct Transfer {
@@ -56,6 +53,7 @@ impl Core {
         if !self.node.is_alone() {
             inputs.push(self.confirmation(now));
         }
+        let stalled = self.is_stalled(now);
         match &mut self.transfer {
             Some(transfer) if now.since(transfer.since) > self.timings.tick * self.timings.election_ticks => {
                 if let Some(answer) = transfer.answer.take() {
@@ -64,11 +62,22 @@ impl Core {
                 inputs.push(Input::StepDown);
             }
             Some(_) => {}
-            None if self.shared.disk_job.lasts(now) > DISK_PATIENCE && !self.node.is_alone() => {
-                slog::warn!(self.log, "the disk does not answer, leadership is handed over");
-                self.begin_transfer(None, None, inputs);
-            }
+            None if stalled => self.leave(inputs),
             None => self.promote(now, inputs),
+        }
+    }
+
+    /// Whether the disk has not answered for too long to lead. A group of one has nobody else who could.
+    pub(super) fn is_stalled(&self, now: Mono) -> bool {
+        self.shared.disk_job.lasts(now) > self.timings.disk_patience && !self.node.is_alone()
+    }
+
+    /// Leads no more, since what it is asked to keep it may not be able to: another member takes over, or it just ceases.
+    fn leave(&mut self, inputs: &mut Vec<Input>) {
+        slog::warn!(self.log, "the disk does not answer, this member leads no more"; "term" => self.node.term());
+        self.begin_transfer(None, None, inputs);
+        if self.transfer.is_none() {
+            inputs.push(Input::StepDown);
         }
     }
 
@@ -78,6 +87,10 @@ impl Core {
     }
 
     pub(super) fn confirm_lease(&self, confirmed: &[Vec<u8>]) {
+        // Others may be well and confirm it; that says nothing about the disk here.
+        if self.is_stalled(self.now()) {
+            return;
+        }
         for context in confirmed {
             let (words, rest) = context.as_chunks::<8>();
             let ([stamp, term], []) = (words, rest) else { continue };

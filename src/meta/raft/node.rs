@@ -152,6 +152,8 @@ pub(in crate::meta) struct Node {
     campaigns: u64,
     /// To be sent with what follows the next write.
     after_write: Vec<Message>,
+    /// It does not try to lead.
+    held_back: bool,
     bugs: Bugs,
 }
 
@@ -177,9 +179,14 @@ impl Node {
         config.validate()?;
         let raw = RawNode::new(&config, LogView::new(loaded, applied), log)?;
         let guard = Guard::new(election_ticks, bugs);
-        let mut node = Self { raw, guard, seed, campaigns: 0, after_write: vec![], bugs };
+        let mut node = Self { raw, guard, seed, campaigns: 0, after_write: vec![], held_back: false, bugs };
         node.draw_timeout();
         Ok(node)
+    }
+
+    /// From here on it does, or does not, try to lead by itself or when it is asked to.
+    pub(in crate::meta) fn hold_back(&mut self, held_back: bool) {
+        self.held_back = held_back;
     }
 
     /// Whether it leads.
@@ -308,7 +315,7 @@ impl Node {
         let log = &self.raw.raft.raft_log;
         // The only voter elects itself on the spot, which raft allows only once all it has is on disk.
         let unready = self.is_alone() && log.persisted < log.last_index();
-        if !self.is_leader() && (unready || self.is_installing()) {
+        if !self.is_leader() && (unready || self.is_installing() || self.held_back) {
             return;
         }
         self.raw.tick();
@@ -322,7 +329,8 @@ impl Node {
     }
 
     fn hear(&mut self, mut message: Message) {
-        if self.is_installing() && message.get_msg_type() == MessageType::MsgTimeoutNow {
+        let cannot_lead = self.held_back || self.is_installing();
+        if cannot_lead && message.get_msg_type() == MessageType::MsgTimeoutNow {
             return;
         }
         let raft = &self.raw.raft;

@@ -8,6 +8,7 @@ mod bugs;
 mod checks;
 mod client;
 mod faults;
+mod hang;
 mod machine;
 mod plan;
 mod world;

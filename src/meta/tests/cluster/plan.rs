@@ -91,6 +91,7 @@ impl Plan {
                 compact_every: compact.0,
                 compact_keep: compact.1,
                 hash_every: rng.random_range(3..=20),
+                ..RaftTimings::default()
             },
             faults: if faults.is_empty() { vec![Fault::Crash] } else { faults },
             fault_gap: rng.random_range(100..1500) * MS,

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long after the last fault everything has to be well.
-const PATIENCE: u64 = 20 * SECOND;
+pub(super) const PATIENCE: u64 = 20 * SECOND;
 
 /// The longest list of operations of a disk before its beginning is forgotten.
 const MAX_HISTORY: usize = 3000;
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    fn happen(&mut self) -> Result<(), String> {
+    pub(super) fn happen(&mut self) -> Result<(), String> {
         let Some(((at, _), happening)) = self.agenda.pop_first() else { return Err("nothing happens any more".into()) };
         self.now = self.now.max(at);
         self.counts.steps += 1;
@@ -376,7 +376,7 @@ impl World {
     }
 
     /// Ends all faults: everything is started, reached and quick again.
-    fn calm_down(&mut self) -> Result<(), String> {
+    pub(super) fn calm_down(&mut self) -> Result<(), String> {
         self.calm = true;
         self.blocked.clear();
         for at in 0..self.machines.len() {
@@ -390,7 +390,7 @@ impl World {
     }
 
     /// Whether all members have the same and one of them serves; what is missing otherwise.
-    fn is_well(&mut self) -> Result<Option<String>, String> {
+    pub(super) fn is_well(&mut self) -> Result<Option<String>, String> {
         let Some(leader) = self.leader() else {
             let all: Vec<String> =
                 self.machines.iter().filter_map(|m| m.run.as_ref()).map(|r| r.core.summary()).collect();
