@@ -379,6 +379,7 @@ fn server(app: &App) {
     show(&metrics.messages_lost, "refused", counts.refused);
     show(&metrics.messages_lost, "unknown", counts.unknown);
     show(&metrics.messages_lost, "dropped", counts.dropped);
+    refresh_warm(app);
     let halted = settings.schedule.halt_scheduling;
     app.metrics
         .stores
@@ -427,4 +428,15 @@ fn config(app: &App) {
     ] {
         app.metrics.server.config.with_label_values(&[item.as_str()]).set(value);
     }
+}
+
+/// The warm copy, from both sides.
+fn refresh_warm(app: &App) {
+    let (metrics, copy, feed) = (&app.metrics.server, app.cluster.copy(), app.cluster.feed());
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    metrics.warm_age.set(copy.whole_at().map_or(-1.0, |at| app.now().mono.since(at).as_secs_f64()));
+    metrics.warm_lag.set(number(copy.lag()));
+    metrics.warm_full.with_label_values(&["told"]).set(number(feed.full_copies()));
+    metrics.warm_full.with_label_values(&["taken"]).set(number(copy.full_copies()));
+    metrics.warm_followers.set(number(feed.followers() as u64));
 }

@@ -235,6 +235,7 @@ impl Server {
             begun,
             shutdown.clone(),
         ));
+        tasks.spawn(desk.stay_warm(app.clone()));
         let background = Tasks { app: app.clone(), streams, observer, cache, tls: ports.tls };
         Ok(Server { app, addr, shutdown, tasks, host, background })
     }

@@ -500,6 +500,7 @@ pub(super) static TABLE: &[Route] = &[
     Route::new(POST, "/berth/v1/members", "BerthJoin", later!(berth::members::join)).logged(),
     Route::bare("/berth/v1/group", now!(berth::members::group)),
     Route::new(GET, "/berth/v1/backup", "BerthBackup", now!(berth::backup::download)).logged(),
+    Route::bare("/berth/v1/ready", now!(berth::ready::ready)),
     Route::berth("/berth/v1/rules/unmet", now!(rules_unmet::list)),
     Route::berth("/berth/v1/region-labels", now!(label_owners::list)),
     // Without label, audit or rate limit.

@@ -118,6 +118,11 @@ impl Mail {
         drop(self.0.meta.set(meta));
     }
 
+    /// A connection to a member.
+    pub(super) async fn connect(&self, to: MemberId) -> io::Result<Channel> {
+        self.0.connect(to).await
+    }
+
     /// A member says where it is; what is agreed about it wins over that.
     pub(super) fn meet(&self, member: MemberId, urls: Vec<String>) {
         let mut met = self.0.met.write();

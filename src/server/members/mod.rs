@@ -1,13 +1,15 @@
 //! The other members: how messages travel to and from them, and how a member with an empty folder begins.
 //!
 //! Owns: the peer port's service ([`service`]), the connections to other members ([`mail`]), what is asked before a first start
-//! ([`founding`]), how calls are passed on ([`forward`]), what leading begins and ends ([`lead`]). Must not know: what messages mean; `meta` does.
+//! ([`founding`]), how calls are passed on ([`forward`]), what leading begins and ends ([`lead`]), the warm copy's way ([`warm`]).
+//! Must not know: what messages mean; `meta` does.
 
 pub(super) mod forward;
 pub(super) mod founding;
 pub(super) mod lead;
 pub(super) mod mail;
 pub(super) mod service;
+pub(super) mod warm;
 
 use std::{io, sync::Arc};
 
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{mail::Mail, service::Here};
 use crate::{
+    api::App,
     config::{Config, SecurityConfig},
     meta::{Member, Meta},
     telemetry::log::Logger,
@@ -48,6 +51,14 @@ impl Desk {
     pub(super) fn serve(&self, meta: &Meta, mail: &Mail) {
         mail.open(meta.clone());
         self.here.open(meta.clone(), mail.clone());
+    }
+
+    /// Tells others what is known of regions and stores, and follows whoever leads, until the end.
+    pub(super) async fn stay_warm(self, app: Arc<App>) {
+        self.here.show(app.clone());
+        if let Some(mail) = self.here.mail().cloned() {
+            warm::follow(app, mail, self.ended).await;
+        }
     }
 }
 

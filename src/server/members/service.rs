@@ -7,13 +7,20 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::mail::{CLUSTER_ID, MEMBER_ID, Mail, PEER_URLS};
+use super::{
+    mail::{CLUSTER_ID, MEMBER_ID, Mail, PEER_URLS},
+    warm,
+};
 use crate::{
+    api::App,
     meta::{MAX_PEER_MESSAGE, Meta, PeerError},
     model::MemberId,
-    proto::berth_peer::{
-        Delivered, Parcel, ProbeAnswer, ProbeRequest,
-        peer_server::{Peer, PeerServer},
+    proto::{
+        berth_peer::{
+            Delivered, Parcel, ProbeAnswer, ProbeRequest,
+            peer_server::{Peer, PeerServer},
+        },
+        berth_warm::warm_server::WarmServer,
     },
 };
 
@@ -23,22 +30,46 @@ const MAX_PARCEL: usize = MAX_PEER_MESSAGE + (2 << 20);
 const MAX_URLS: usize = 4096;
 
 /// What the peer port answers from. It is there before this member has state: those who begin together ask each other.
-#[derive(Debug)]
 pub(in crate::server) struct Here {
     name: String,
     meta: OnceLock<(Meta, Mail)>,
+    app: OnceLock<Arc<App>>,
     ended: CancellationToken,
+}
+
+impl std::fmt::Debug for Here {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Here").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Here {
     pub(super) fn new(name: String, ended: CancellationToken) -> Self {
-        Self { name, meta: OnceLock::new(), ended }
+        Self { name, meta: OnceLock::new(), app: OnceLock::new(), ended }
     }
 
     /// This member has state from here on.
     pub(super) fn open(&self, meta: Meta, mail: Mail) {
         // A second one would be the same.
         drop(self.meta.set((meta, mail)));
+    }
+
+    /// What there is to tell others is here from now on.
+    pub(super) fn show(&self, app: Arc<App>) {
+        // A second one would be the same.
+        drop(self.app.set(app));
+    }
+
+    pub(super) fn app(&self) -> Option<&Arc<App>> {
+        self.app.get()
+    }
+
+    pub(super) fn mail(&self) -> Option<&Mail> {
+        self.meta.get().map(|(_, mail)| mail)
+    }
+
+    pub(super) fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 
     fn probe(&self, asker: &str) -> ProbeAnswer {
@@ -61,8 +92,9 @@ impl Here {
 
 /// The routes of the peer port.
 pub(super) fn router(here: Arc<Here>) -> axum::Router {
+    let warm = WarmServer::new(warm::Service(here.clone()));
     let service = PeerServer::new(Service(here)).max_decoding_message_size(MAX_PARCEL);
-    tonic::service::Routes::new(service).into_axum_router()
+    tonic::service::Routes::new(service).add_service(warm).into_axum_router()
 }
 
 #[derive(Debug)]

@@ -384,6 +384,14 @@ group! {
         state_hashes: IntGaugeVec = "berth_group_state_hashes" ["result"];
         /// Messages of other members that were not taken.
         messages_lost: IntGaugeVec = "berth_group_messages_lost" ["reason"];
+        /// Seconds since a follower's copy of regions and stores was whole; -1 while it never was, and on the leader.
+        warm_age: Gauge = "berth_warm_age_seconds" [];
+        /// Changes that a follower's copy was behind the leader when it was last told something.
+        warm_lag: IntGauge = "berth_warm_lag_changes" [];
+        /// Full copies that this member has begun as a leader and ended as a follower.
+        warm_full: IntGaugeVec = "berth_warm_full_copies" ["side"];
+        /// Members that follow this leader's regions and stores.
+        warm_followers: IntGauge = "berth_warm_followers" [];
     }
 }
 

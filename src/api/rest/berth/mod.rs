@@ -6,6 +6,7 @@ pub(super) mod backup;
 pub(super) mod drains;
 pub(super) mod members;
 pub(super) mod operators;
+pub(super) mod ready;
 pub(super) mod regions;
 
 use axum::http::StatusCode;
