@@ -7,11 +7,16 @@ mod common {
     pub(crate) mod raw;
 }
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use berth::{
-    api::compact_text::compact, config::Config, model::KeyRange, proto::pdpb, server::Server, telemetry::Logger,
+    api::compact_text::compact,
+    config::Config,
+    model::KeyRange,
+    proto::pdpb,
+    server::{Server, clock::SystemClock},
+    telemetry::Logger,
 };
 use bytes::Bytes;
 use common::raw::Raw;
@@ -272,7 +277,9 @@ impl Live {
             advertise_peer_urls: "http://127.0.0.1:2380".into(),
             ..Config::default()
         };
-        let server = Server::start(config, Logger::none()).await.expect("a server");
+        // Without timers: nothing is scheduled between two calls, however slow the machine is.
+        let clock = Arc::new(SystemClock::new());
+        let server = Server::start_untimed(config, Logger::none(), clock).await.expect("a server");
         let endpoint = Channel::from_shared(format!("http://{}", server.addr())).expect("an address");
         let channel = endpoint.connect().await.expect("a connection");
         let mut live = Self { server, client: Grpc::new(channel), cluster_id: 0, _dir: dir };

@@ -11,6 +11,7 @@
 )]
 mod common {
     pub mod group;
+    pub mod history;
     pub mod load;
     pub mod nodes;
     pub mod process;
@@ -24,6 +25,7 @@ use std::{
 use berth::sim::FleetOptions;
 use common::{
     group::{Group, PATIENCE, stands},
+    history::Readers,
     load::{Load, Totals},
     nodes::{Nodes, eventually},
 };
@@ -114,12 +116,13 @@ async fn strike(group: &mut Group, fault: Fault, rng: &mut ChaCha8Rng) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r1_t1_d1_three_members_lose_nothing_over_kills_and_pauses() {
+async fn r1_t1_d1_l6_three_members_lose_nothing_over_kills_and_pauses() {
     let (rounds, mut rng) = (rounds(10), rng());
     let mut group = Group::start(3, &[]).await;
     let mut nodes = Nodes::start(fleet(&group));
     nodes.loaded().await;
     let load = Load::start_on(&group.urls()).await;
+    let readers = Readers::start(&group.urls(), rng.random());
     let mut faults: BTreeMap<Fault, u32> = BTreeMap::new();
     for round in 0..rounds {
         // Each of them at least once, and after that as it comes.
@@ -133,8 +136,10 @@ async fn r1_t1_d1_three_members_lose_nothing_over_kills_and_pauses() {
     }
     group.leader().await;
     let (totals, ids) = load.end().await;
+    let seen = readers.end().await;
     group.same().await;
-    println!("{faults:?}; {totals:?}");
+    println!("{faults:?}; {totals:?}; {seen:?}");
+    assert!(seen.reads > 30 * rounds && seen.writes > 15 * rounds, "{seen:?}");
     assert_eq!(faults.values().sum::<u32>() as usize, rounds);
     assert!(totals.timestamps > 30 * rounds && ids.len() > 100 * rounds, "{totals:?}");
     assert!(totals.writes > 20 * rounds as u64 && totals.reads > 20 * rounds as u64, "{totals:?}");

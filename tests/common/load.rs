@@ -188,7 +188,7 @@ fn check_timestamps(mut stamps: Vec<Stamp>) {
 }
 
 /// Who leads, as the member at `url` says.
-async fn leader(url: &str) -> Option<(PdClient<Channel>, String)> {
+pub async fn leader(url: &str) -> Option<(PdClient<Channel>, String)> {
     let mut grpc = PdClient::connect(url.to_owned()).await.ok()?;
     let members = grpc.get_members(pdpb::GetMembersRequest::default()).await.ok()?.into_inner();
     let leads = members.leader?.client_urls.into_iter().next()?;

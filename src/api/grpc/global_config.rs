@@ -190,7 +190,9 @@ pub(super) async fn load(
     request: pdpb::LoadGlobalConfigRequest,
 ) -> Result<pdpb::LoadGlobalConfigResponse, ApiError> {
     let path = path_of(&request.config_path)?;
+    // In this order: a state that was read before this member was found to lead is not another leader's past (L6).
     let state = app.meta.state();
+    app.require_leader()?;
     let payload = |item: &GlobalConfigItem| prost::bytes::Bytes::copy_from_slice(&item.value);
     if request.names.is_empty() {
         let under = state.global_config.range(path.to_owned()..).take_while(|(key, _)| key.starts_with(path));

@@ -134,7 +134,12 @@ pub(super) async fn unary<Q: HasClusterId, A: TakesHeader>(
     if Q::CHECKED {
         check_request(app, &request)?;
     }
-    answer(app, handler(app, request).await).map(Response::new)
+    let answer = answer(app, handler(app, request).await)?;
+    // Again: what was read may be another leader's past by now (L6). A write that was agreed is told as unknown then.
+    if Q::CHECKED {
+        app.require_leader().map_err(ApiError::into_status)?;
+    }
+    Ok(Response::new(answer))
 }
 
 /// What a handler's result is on the wire.

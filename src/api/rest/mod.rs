@@ -69,6 +69,9 @@ use crate::telemetry::audit::{self, ServiceInfo};
 /// What a handler comes to.
 type Answer = Result<Reply, Problem>;
 
+/// PD's text when nobody leads.
+const NO_LEADER: &str = "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader";
+
 /// Longest path that is looked at. Keys travel in paths, twice escaped: nine bytes for one.
 const MAX_PATH_BYTES: usize = 64 << 10;
 
@@ -94,10 +97,16 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respo
         Ok(found) => found,
         Err(reply) => return (*reply).into_response(),
     };
-    match redirect(&shared.app, route, request).await {
+    let (led, reads) = (shared.app.meta.is_leader(), request.method() == Method::GET);
+    let answer = match redirect(&shared.app, route, request).await {
         Ok(request) => dispatch(&shared, route, params, request).await.into_response(),
-        Err(answer) => *answer,
+        Err(answer) => return *answer,
+    };
+    // What was read as the leader may be another leader's past by now (L6).
+    if led && reads && !route.local && !shared.app.meta.is_leader() {
+        return Reply::text(StatusCode::SERVICE_UNAVAILABLE, NO_LEADER).into_response();
     }
+    answer
 }
 
 type Params = Vec<(&'static str, String)>;
@@ -170,9 +179,7 @@ async fn redirect(app: &App, route: &Route, request: HttpRequest) -> Result<Http
         Way::Twice => {
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "[PD:apiutil:ErrRedirectToNotLeader]redirect to not leader")
         }
-        Way::NoLeader => {
-            refuse(StatusCode::SERVICE_UNAVAILABLE, "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader")
-        }
+        Way::NoLeader => refuse(StatusCode::SERVICE_UNAVAILABLE, NO_LEADER),
     }
 }
 
