@@ -89,8 +89,8 @@ pub struct RaftTimings {
 }
 
 impl Default for RaftTimings {
-    /// Followers of a leader that is gone campaign after 1.0 to 1.4 s (the configuration's defaults are the same), so that clients are served again within 2 s. Logs of some
-    /// thousand entries are replayed in milliseconds.
+    /// Followers of a leader that is gone campaign after 1.0 to 1.4 s, so that clients are served again within 2 s; the defaults of the
+    /// configuration are the same. Logs of some thousand entries are replayed in milliseconds.
     fn default() -> Self {
         Self {
             tick: Duration::from_millis(100),
