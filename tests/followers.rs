@@ -93,6 +93,20 @@ impl Trio {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
+    /// What a member says about how fresh its own answer is; `None`: it was the leader's.
+    async fn fresh(&self, seat: usize, path: &str) -> Option<(String, u64, String)> {
+        let address = self.url(seat).replace("http://", "");
+        let stream = TcpStream::connect(&address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", address).header("PD-Allow-follower-handle", "true");
+        let answer = sender.send_request(request.body(Body::empty()).unwrap());
+        let answer = timeout(PATIENCE, answer).await.expect("an answer").unwrap();
+        let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let applied = header("berth-follower-applied")?.parse().unwrap();
+        Some((header("berth-follower").unwrap(), applied, header("berth-follower-leader").unwrap()))
+    }
+
     async fn json(&self, seat: usize, path: &str) -> Value {
         let (status, body) = self.rest(seat, "GET", path, &[], "").await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
@@ -141,8 +155,16 @@ async fn l6_rest_goes_to_the_leader_and_not_in_circles() {
     let write = trio.rest(follower, "POST", "/pd/api/v1/store/1/label", &headers, "{\"zone\":\"z8\"}").await;
     assert_eq!(write.0, StatusCode::OK);
     assert!(trio.rest(leader, "GET", "/pd/api/v1/store/1", &[], "").await.1.contains("z8"));
-    // What each member answers for itself.
+    // Agreed state is read where it is asked for, and told to be a follower's; what stores and regions report is the leader's.
     let name = trio.group.seats[follower].home.name.clone();
+    let (said, applied, hears) = trio.fresh(follower, "/pd/api/v1/members").await.expect("a follower's answer");
+    assert_eq!((said, hears), (name.clone(), trio.group.seats[leader].home.name.clone()));
+    assert!(applied > 0);
+    for path in ["/pd/api/v1/stores", "/pd/api/v1/regions", "/pd/api/v1/store/1"] {
+        assert_eq!(trio.fresh(follower, path).await, None, "{path}");
+    }
+    assert_eq!(trio.fresh(leader, "/pd/api/v1/members").await, None);
+    // What each member answers for itself.
     assert_eq!(trio.json(follower, "/pd/api/v1/config").await["name"], Value::from(name));
     trio.nodes.end().await;
 }

@@ -25,6 +25,27 @@ const REDIRECTOR: HeaderName = HeaderName::from_static("pd-redirector");
 /// REST: that any member may answer.
 const ALLOW_FOLLOWER: HeaderName = HeaderName::from_static("pd-allow-follower-handle");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// On a follower's own answer: its name.
+const FOLLOWER: HeaderName = HeaderName::from_static("berth-follower");
+/// On a follower's own answer: the last agreed entry that it has applied.
+const APPLIED: HeaderName = HeaderName::from_static("berth-follower-applied");
+/// On a follower's own answer: the leader that it hears, or `none`.
+const HEARS: HeaderName = HeaderName::from_static("berth-follower-leader");
+/// Reads that a follower can answer: they show agreed state only. What stores and regions report is known to the leader alone.
+pub(super) const AGREED: [&str; 12] = [
+    "/pd/api/v1/members",
+    "/pd/api/v1/leader",
+    "/pd/api/v1/config/schedule",
+    "/pd/api/v1/config/replicate",
+    "/pd/api/v1/config/pd-server",
+    "/pd/api/v1/config/label-property",
+    "/pd/api/v1/config/cluster-version",
+    "/pd/api/v1/config/replication-mode",
+    "/pd/api/v1/config/rules",
+    "/pd/api/v1/config/rule_groups",
+    "/pd/api/v1/config/placement-rule",
+    "/pd/api/v1/config/region-label/rules",
+];
 /// How long a request waits for a leader (PD's time).
 const LEADER_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a member that is well takes to say so.
@@ -44,6 +65,8 @@ pub trait Onward: Send + Sync {
 pub(super) enum Way {
     /// It is answered here.
     Here,
+    /// It is answered here by a member that does not lead, because the caller asked for that.
+    Follower,
     /// The leader answers it.
     To(Vec<String>),
     /// It was passed on to a member that does not lead.
@@ -52,13 +75,14 @@ pub(super) enum Way {
     NoLeader,
 }
 
-/// Which way a REST request goes. `reads`: it changes nothing. One that asks for any member's answer stays only then (L6).
-pub(super) async fn way(app: &App, headers: &HeaderMap, reads: bool) -> Way {
+/// Which way a REST request goes. `agreed`: it reads agreed state ([`AGREED`]). One that asks for any member's answer stays only
+/// then (L6).
+pub(super) async fn way(app: &App, headers: &HeaderMap, agreed: bool) -> Way {
     if app.meta.is_leader() {
         return Way::Here;
     }
-    if reads && headers.get(ALLOW_FOLLOWER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
-        return Way::Here;
+    if agreed && headers.get(ALLOW_FOLLOWER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
+        return Way::Follower;
     }
     if headers.contains_key(REDIRECTOR) {
         return Way::Twice;
@@ -75,6 +99,17 @@ pub(super) async fn way(app: &App, headers: &HeaderMap, reads: bool) -> Way {
         }
     };
     tokio::time::timeout(LEADER_PATIENCE, found).await.unwrap_or(Way::NoLeader)
+}
+
+/// How fresh a follower's own answer is: what it had applied before it answered, and whether it hears a leader.
+pub(super) fn freshness(app: &App) -> [(HeaderName, HeaderValue); 3] {
+    let text = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unnamed"));
+    let leader = app.meta.leader().map_or_else(|| "none".to_owned(), |leader| leader.name);
+    [
+        (FOLLOWER, text(&app.info.name)),
+        (APPLIED, HeaderValue::from(app.meta.group_counts().applied)),
+        (HEARS, text(&leader)),
+    ]
 }
 
 /// Client URLs of another member that leads.

@@ -48,7 +48,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request as HttpRequest, State},
-    http::{Method, Response, StatusCode},
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode},
 };
 use tokio::sync::Mutex;
 
@@ -98,14 +98,16 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respo
         Err(reply) => return (*reply).into_response(),
     };
     let (led, reads) = (shared.app.meta.is_leader(), request.method() == Method::GET);
-    let answer = match redirect(&shared.app, route, request).await {
-        Ok(request) => dispatch(&shared, route, params, request).await.into_response(),
+    let (request, fresh) = match redirect(&shared.app, route, request).await {
+        Ok(stays) => stays,
         Err(answer) => return *answer,
     };
+    let mut answer = dispatch(&shared, route, params, request).await.into_response();
     // What was read as the leader may be another leader's past by now (L6).
     if led && reads && !route.local && !shared.app.meta.is_leader() {
         return Reply::text(StatusCode::SERVICE_UNAVAILABLE, NO_LEADER).into_response();
     }
+    answer.headers_mut().extend(fresh.into_iter().flatten());
     answer
 }
 
@@ -159,16 +161,20 @@ async fn dispatch(shared: &Shared, route: &Route, params: Params, request: HttpR
     audited(route, &request).await
 }
 
+/// Headers that tell how fresh a follower's own answer is.
+type Fresh = Option<[(HeaderName, HeaderValue); 3]>;
+
 /// What a member that does not lead does with a request: most routes are the leader's to answer. The request comes back when it is
 /// to be answered here.
-async fn redirect(app: &App, route: &Route, request: HttpRequest) -> Result<HttpRequest, Box<Response<Body>>> {
+async fn redirect(app: &App, route: &Route, request: HttpRequest) -> Result<(HttpRequest, Fresh), Box<Response<Body>>> {
     if route.local {
-        return Ok(request);
+        return Ok((request, None));
     }
-    let reads = request.method() == Method::GET;
+    let agreed = request.method() == Method::GET && forward::AGREED.contains(&route.path);
     let refuse = |status, text: &str| Err(Box::new(Reply::text(status, text).into_response()));
-    match forward::way(app, request.headers(), reads).await {
-        Way::Here => Ok(request),
+    match forward::way(app, request.headers(), agreed).await {
+        Way::Here => Ok((request, None)),
+        Way::Follower => Ok((request, Some(forward::freshness(app)))),
         Way::To(urls) => match forward::pass_on(app, urls, request).await {
             Ok(answer) => Err(Box::new(answer)),
             Err(error) => {

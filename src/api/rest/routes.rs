@@ -546,4 +546,11 @@ mod tests {
             assert_eq!(route.bootstrapped, operators || needs.starts_with("bootstrapped"), "{}", route.path);
         }
     }
+    #[test]
+    fn what_followers_may_answer_are_reads_that_others_would_pass_on() {
+        for path in crate::api::forward::AGREED {
+            let row = TABLE.iter().find(|r| r.path == path && r.methods == GET);
+            assert!(row.is_some_and(|r| !r.local), "{path}");
+        }
+    }
 }
