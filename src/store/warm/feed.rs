@@ -180,8 +180,9 @@ impl Drop for Following {
     fn drop(&mut self) {
         let mut changes = self.0.changes.lock();
         if self.0.followers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // Numbers never go back: who was told some of these may not find others under them later.
+            changes.cut();
             changes.kept = VecDeque::new();
-            changes.first += 1;
         }
     }
 }

@@ -201,7 +201,7 @@ fn a_full_copy_comes_in_parts_and_what_changes_meanwhile_comes_after_it() {
     let mut sizes = Vec::new();
     for at in 0..3 {
         let (part, more) = part(&mut reader, &leader);
-        assert_eq!(part.whole, false, "part {at}");
+        assert!(!part.whole, "part {at}");
         assert!(more && follower.copy.position().is_none() && !follower.copy.is_fresh(leader.now.mono));
         follower.take(&part, leader.now).unwrap();
         sizes.push(part.regions.len());

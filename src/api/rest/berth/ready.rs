@@ -101,7 +101,7 @@ fn copy_json(app: &App, copy: &Copy, now: Now) -> Value {
 }
 
 fn copy_text(app: &App, copy: &Copy, now: Now) -> String {
-    let leader = app.meta.leader().map_or_else(|| "nobody".to_owned(), |leader| leader.name.clone());
+    let leader = app.meta.leader().map_or_else(|| "nobody".to_owned(), |leader| leader.name);
     let connected = if copy.is_connected(now.mono) { "connected" } else { "not connected" };
     let age = match age(copy.whole_at(), now) {
         Some(age) => format!("was whole {age:.1} s ago"),
