@@ -288,6 +288,23 @@ async fn l6_grpc_on_a_follower_is_refused_or_passed_on_when_asked() {
         assert_eq!(refused.code(), Code::Unavailable, "{method}: {refused}");
         assert!(refused.message().contains("not leader"), "{method}: {refused}");
     }
+    // Region reads are answered where a client allows it, from a copy that says its age.
+    let read =
+        pdpb::GetRegionByIdRequest { header: header.clone(), region_id: 2, ..pdpb::GetRegionByIdRequest::default() };
+    let allowed = || {
+        let mut request = tonic::Request::new(read.clone());
+        request.metadata_mut().insert("pd-allow-follower-handle", "true".parse().unwrap());
+        request
+    };
+    let answer = eventually("a follower that may answer", PATIENCE, || {
+        let (mut follower, request) = (follower.clone(), allowed());
+        async move { follower.get_region_by_id(request).await.ok() }
+    })
+    .await;
+    assert!(answer.metadata().get("berth-follower-age-ms").is_some(), "{answer:?}");
+    let told = leader.get_region_by_id(allowed()).await.unwrap();
+    assert!(told.metadata().get("berth-follower-age-ms").is_none(), "the leader's own answer");
+    assert_eq!(answer.into_inner().region, told.into_inner().region);
     // Passed on: the leader's answer.
     let url = trio.url(trio.leader);
     let request = pdpb::GetStoreRequest { header: header.clone(), store_id: 1 };

@@ -31,7 +31,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts so many members together, with further flags, and waits for a leader.
+    /// Starts so many members together, with further flags, and waits until one leads and all are known.
     pub async fn start(members: usize, more: &[&str]) -> Self {
         let peers: Vec<String> = (0..members).map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
         let list: Vec<String> = peers.iter().enumerate().map(|(i, url)| format!("pd-{}={url}", i + 1)).collect();
@@ -45,7 +45,14 @@ impl Group {
         for seat in 0..members {
             group.spawn(seat);
         }
-        group.leader().await;
+        let leader = group.leader().await;
+        let http = group.seats[leader].home.http();
+        eventually("all members have said where clients reach them", PATIENCE, || async {
+            let answer = timeout(ANSWER, http.get_json("/pd/api/v1/members")).await.ok()?.ok()?;
+            let said = |row: &&Value| row["client_urls"].as_array().is_some_and(|urls| !urls.is_empty());
+            (answer["members"].as_array()?.iter().filter(said).count() == members).then_some(())
+        })
+        .await;
         group
     }
 

@@ -3,9 +3,9 @@
 //! Owns: PD's order of checks (leader, cluster id, then the handler's own; forwarding comes before, see `api::forward`) and how an error gets into an answer.
 //! Must not know: what a method does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::Answers;
 use crate::{
@@ -16,10 +16,17 @@ use crate::{
     proto::pdpb,
 };
 
+/// With this a client lets any member answer.
+const ALLOW_FOLLOWER: &str = "pd-allow-follower-handle";
+/// On a follower's answer: how long ago its copy was last known to be whole, milliseconds.
+const FOLLOWER_AGE: &str = "berth-follower-age-ms";
+
 /// A request of `pdpb`.
 pub(super) trait HasClusterId {
     /// Whether the method is served by the leader only and checks the cluster id.
     const CHECKED: bool = true;
+    /// Whether a member that follows may answer it when the client allows that.
+    const FOLLOWERS: bool = false;
     /// The cluster id in the header; 0 without one.
     fn cluster_id(&self) -> u64;
 }
@@ -33,6 +40,17 @@ pub(super) trait TakesHeader: Default {
 macro_rules! requests {
     ($($Request:ident)*) => {
         $(impl HasClusterId for pdpb::$Request {
+            fn cluster_id(&self) -> u64 {
+                self.header.as_ref().map_or(0, |h| h.cluster_id)
+            }
+        })*
+    };
+}
+
+macro_rules! region_reads {
+    ($($Request:ident)*) => {
+        $(impl HasClusterId for pdpb::$Request {
+            const FOLLOWERS: bool = true;
             fn cluster_id(&self) -> u64 {
                 self.header.as_ref().map_or(0, |h| h.cluster_id)
             }
@@ -64,12 +82,15 @@ macro_rules! answers {
 requests! {
     BootstrapRequest IsBootstrappedRequest AllocIdRequest IsSnapshotRecoveringRequest GetClusterConfigRequest
     PutClusterConfigRequest GetStoreRequest PutStoreRequest GetAllStoresRequest StoreHeartbeatRequest
-    ReportMinResolvedTsRequest GetRegionRequest GetRegionByIdRequest ScanRegionsRequest BatchScanRegionsRequest
+    ReportMinResolvedTsRequest
     AskSplitRequest AskBatchSplitRequest ReportSplitRequest ReportBatchSplitRequest GetOperatorRequest GetMinTsRequest
     ScatterRegionRequest SplitRegionsRequest SplitAndScatterRegionsRequest
     GetGcSafePointRequest UpdateGcSafePointRequest UpdateServiceGcSafePointRequest TsoRequest QueryRegionRequest
     RegionHeartbeatRequest ReportBucketsRequest
 }
+
+// Followers have these from the leader, as of a moment ago.
+region_reads! { GetRegionRequest GetRegionByIdRequest ScanRegionsRequest BatchScanRegionsRequest }
 
 // A client learns the cluster id from the first two; the others have no header.
 unchecked_requests! { GetMembersRequest GetClusterInfoRequest StoreGlobalConfigRequest LoadGlobalConfigRequest }
@@ -124,22 +145,49 @@ pub(super) fn check_cluster_id(app: &App, got: u64) -> Result<(), Status> {
     Err(Status::failed_precondition(format!("mismatch cluster id, need {need} but got {got}")))
 }
 
+/// Who answers a request.
+enum Answerer {
+    Leader,
+    /// A follower whose copy was whole so long ago.
+    Follower(Duration),
+}
+
+/// Who answers on this member: the leader everything, a follower with a fresh copy the reads of a client that allows it (L6).
+fn answerer<Q: HasClusterId>(app: &App, head: &MetadataMap) -> Result<Answerer, Status> {
+    let Err(error) = app.require_leader() else { return Ok(Answerer::Leader) };
+    if !Q::FOLLOWERS {
+        return Err(error.into_status());
+    }
+    if !head.contains_key(ALLOW_FOLLOWER) {
+        return Err(Status::unavailable("not leader and follower handling not allowed"));
+    }
+    let (copy, now) = (app.cluster.copy(), app.now().mono);
+    let age = copy.whole_at().filter(|_| copy.is_fresh(now)).map(|at| now.since(at));
+    age.map(Answerer::Follower).ok_or_else(|| error.into_status())
+}
+
 /// Checks a request, runs its handler, and gives the answer its header.
 pub(super) async fn unary<Q: HasClusterId, A: TakesHeader>(
     app: &Arc<App>,
     request: Request<Q>,
     handler: impl AsyncFnOnce(&App, Q) -> Result<A, ApiError>,
 ) -> Result<Response<A>, Status> {
+    if !Q::CHECKED {
+        return answer(app, handler(app, request.into_inner()).await).map(Response::new);
+    }
+    let answerer = answerer::<Q>(app, request.metadata())?;
     let request = request.into_inner();
-    if Q::CHECKED {
-        check_request(app, &request)?;
+    check_cluster_id(app, request.cluster_id())?;
+    let mut answer = Response::new(answer(app, handler(app, request).await)?);
+    match answerer {
+        // Again: what was read may be another leader's past by now (L6). A write that was agreed is told as unknown then.
+        Answerer::Leader => app.require_leader().map_err(ApiError::into_status)?,
+        Answerer::Follower(age) => {
+            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            answer.metadata_mut().insert(FOLLOWER_AGE, age.into());
+        }
     }
-    let answer = answer(app, handler(app, request).await)?;
-    // Again: what was read may be another leader's past by now (L6). A write that was agreed is told as unknown then.
-    if Q::CHECKED {
-        app.require_leader().map_err(ApiError::into_status)?;
-    }
-    Ok(Response::new(answer))
+    Ok(answer)
 }
 
 /// What a handler's result is on the wire.

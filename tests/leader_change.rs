@@ -1,0 +1,130 @@
+//! A cluster of nodes over changes of the leader: a drain goes on, and no node is left down.
+
+// What tests may and the crate may not: panic, print, read the clock; a shared helper need not be used by every file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    dead_code,
+    unreachable_pub
+)]
+mod common {
+    pub mod group;
+    pub mod nodes;
+    pub mod process;
+}
+
+use std::time::Duration;
+
+use berth::sim::FleetOptions;
+use common::{
+    group::{Group, PATIENCE},
+    nodes::{Nodes, eventually},
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+const STORES: u32 = 6;
+const REGIONS: u32 = 180;
+/// The last of them is split at both borders of keyspace 0.
+const PEERS: u32 = 3 * (REGIONS + 2);
+/// The store that is taken out.
+const VICTIM: u64 = 6;
+/// Leaders that are killed meanwhile.
+const KILLS: u32 = 3;
+/// How long a member may take to answer before another is asked.
+const ANSWER: Duration = Duration::from_secs(4);
+
+fn fleet(group: &Group) -> FleetOptions {
+    FleetOptions {
+        pd: group.urls(),
+        stores: STORES,
+        regions: REGIONS,
+        step_delay: Duration::from_millis(10),
+        store_heartbeat: Duration::from_millis(200),
+        check_replicas: true,
+        ..FleetOptions::default()
+    }
+}
+
+/// What any member that runs answers: each passes on what it does not know itself.
+async fn ask(group: &Group, path: &str) -> Option<Value> {
+    for seat in group.seats.iter().filter(|seat| seat.process.is_some()) {
+        if let Ok(Ok(answer)) = timeout(ANSWER, seat.home.http().get_json(path)).await {
+            return Some(answer);
+        }
+    }
+    None
+}
+
+async fn store_state(group: &Group, id: u64) -> Option<String> {
+    let store = ask(group, &format!("/pd/api/v1/store/{id}")).await?;
+    store["store"]["state_name"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r1_s8_a_drain_goes_on_while_leaders_are_killed() {
+    let mut group = Group::start(3, &[]).await;
+    let mut nodes = Nodes::start(fleet(&group));
+    nodes.loaded().await;
+    let follower = (group.leader().await + 1) % 3;
+    let http = group.seats[follower].home.http();
+    http.post("/pd/api/v1/stores/limit", &json!({ "rate": 300 })).await.unwrap();
+    http.delete(&format!("/pd/api/v1/store/{VICTIM}")).await.unwrap();
+    let mut left = nodes.peers(VICTIM);
+    for _ in 0..KILLS {
+        // Each leader has moved some and has some under way when it is killed.
+        eventually("the drain goes on", PATIENCE, || async { (nodes.peers(VICTIM) + 8 <= left).then_some(()) }).await;
+        let leader = group.leader().await;
+        group.kill(leader);
+        left = nodes.peers(VICTIM);
+        assert!(left > 0, "the drain was over before the leader was killed");
+        group.spawn(leader);
+        let next = group.leader().await;
+        assert_eq!(store_state(&group, VICTIM).await.as_deref(), Some("Offline"), "leader is now {next}");
+    }
+    eventually("Tombstone", PATIENCE, || async { (store_state(&group, VICTIM).await? == "Tombstone").then_some(()) })
+        .await;
+    // Some regions were left half way: they are put right too.
+    let peers = || nodes.view().stores.iter().map(|s| s.peers).sum::<u32>();
+    eventually("three peers everywhere", PATIENCE, || async {
+        let idle = ask(&group, "/pd/api/v1/operators").await? == json!([]);
+        (idle && peers() == PEERS).then_some(())
+    })
+    .await;
+    let report = nodes.end().await;
+    assert!(report.passed(), "{report}");
+    assert_eq!(report.peers[&VICTIM], 0);
+    assert_eq!(report.peers.values().sum::<u32>(), PEERS);
+    group.same().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_of_all_members_every_store_that_reports_is_up() {
+    let mut group = Group::start(3, &[]).await;
+    let mut nodes = Nodes::start(fleet(&group));
+    nodes.loaded().await;
+    let mut kills = 0;
+    for _ in 0..2 {
+        (0..3).for_each(|seat| group.kill(seat));
+        kills += 3;
+        (0..3).for_each(|seat| group.spawn(seat));
+        group.leader().await;
+        let mut looks = 0;
+        eventually("all stores are up", PATIENCE, || {
+            looks += 1;
+            async {
+                let stores = ask(&group, "/pd/api/v1/stores").await?;
+                let states: Vec<&str> =
+                    stores["stores"].as_array()?.iter().filter_map(|s| s["store"]["state_name"].as_str()).collect();
+                assert!(!states.contains(&"Down") && !states.contains(&"Tombstone"), "{states:?}");
+                (states.len() == STORES as usize && states.iter().all(|state| *state == "Up")).then_some(())
+            }
+        })
+        .await;
+        println!("{looks} looks until all were up");
+    }
+    assert_eq!(kills, 6);
+    assert!(nodes.end().await.passed());
+}
