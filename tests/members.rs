@@ -46,11 +46,19 @@ enum Fault {
     KillAll,
     PauseLeader,
     StopLeader,
+    HangLeader,
 }
 
 impl Fault {
-    const ALL: [Self; 6] =
-        [Self::KillLeader, Self::KillFollower, Self::KillTwo, Self::KillAll, Self::PauseLeader, Self::StopLeader];
+    const ALL: [Self; 7] = [
+        Self::KillLeader,
+        Self::KillFollower,
+        Self::KillTwo,
+        Self::KillAll,
+        Self::PauseLeader,
+        Self::StopLeader,
+        Self::HangLeader,
+    ];
 }
 
 fn rounds(otherwise: usize) -> usize {
@@ -99,6 +107,21 @@ async fn strike(group: &mut Group, fault: Fault, rng: &mut ChaCha8Rng) {
             group.spawn(leader);
             return;
         }
+        Fault::HangLeader => {
+            let gate = group.seats[leader].gate();
+            std::fs::write(&gate, "").unwrap();
+            Group::until("another leads than the one whose disk hangs", async || {
+                for seat in group.seats.iter().enumerate().filter(|(seat, _)| *seat != leader).map(|(_, seat)| seat) {
+                    if stands(seat).await.is_some_and(|stands| stands["leads"] == true) {
+                        return true;
+                    }
+                }
+                false
+            })
+            .await;
+            std::fs::remove_file(gate).unwrap();
+            return;
+        }
         Fault::PauseLeader => {
             group.signal(leader, Signal::STOP);
             sleep(PAUSE).await;
@@ -139,10 +162,10 @@ async fn r1_t1_d1_l6_three_members_lose_nothing_over_kills_and_pauses() {
     let seen = readers.end().await;
     group.same().await;
     println!("{faults:?}; {totals:?}; {seen:?}");
-    assert!(seen.reads > 30 * rounds && seen.writes > 15 * rounds, "{seen:?}");
+    assert!(seen.reads > 8 * rounds && seen.writes > 4 * rounds, "{seen:?}");
     assert_eq!(faults.values().sum::<u32>() as usize, rounds);
-    assert!(totals.timestamps > 30 * rounds && ids.len() > 100 * rounds, "{totals:?}");
-    assert!(totals.writes > 20 * rounds as u64 && totals.reads > 20 * rounds as u64, "{totals:?}");
+    assert!(totals.timestamps > 10 * rounds && ids.len() > 50 * rounds, "{totals:?}");
+    assert!(totals.writes > 8 * rounds as u64 && totals.reads > 8 * rounds as u64, "{totals:?}");
     nodes.end().await;
 }
 
@@ -217,7 +240,7 @@ async fn rolling_restarts_fail_no_call_for_good() {
     nodes.end().await;
 }
 
-/// The table of issue "three members": so many leaders killed, and so many stopped. By command only: it takes minutes.
+/// How long clients get no timestamp when so many leaders are killed, and so many stopped. By command only: it takes minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: cargo test --release --test members silence -- --ignored --nocapture"]
 async fn silence_of_timestamps_when_the_leader_goes() {

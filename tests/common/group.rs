@@ -1,6 +1,10 @@
 //! Several members as processes: started together, killed, paused, stopped one by one.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -8,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     nodes::eventually,
-    process::{Home, Process, free_port},
+    process::{BERTH, Home, Process, free_port},
 };
 
 /// How long anything of the group may take on a slow machine.
@@ -22,6 +26,13 @@ pub struct Seat {
     pub home: Home,
     /// `None`: it does not run.
     pub process: Option<Process>,
+}
+
+impl Seat {
+    /// While this file is there, its disk hangs.
+    pub fn gate(&self) -> PathBuf {
+        self.home.path().join("gate")
+    }
 }
 
 /// A group.
@@ -73,7 +84,9 @@ impl Group {
     pub fn spawn(&mut self, seat: usize) {
         let seat = &mut self.seats[seat];
         assert!(seat.process.is_none(), "it runs already");
-        seat.process = Some(seat.home.spawn());
+        let mut command = Command::new(BERTH);
+        command.arg("server").args(seat.home.flags()).env("BERTH_TEST_DISK_HANGS_WHILE", seat.gate());
+        seat.process = Some(seat.home.spawn_as(command));
     }
 
     /// `kill -9`
