@@ -233,6 +233,11 @@ async fn leadership_and_members_change_by_hand() {
     let left = trio.json(asked, "/pd/api/v1/members").await;
     assert_eq!(left["members"].as_array().unwrap().len(), 1, "{left}");
     assert_eq!(left["leader"]["name"], Value::from(name(asked)));
+    // It ends when it hears of it, and does not begin again by mistake.
+    let ended = trio.group.seats[first].process.take().unwrap().ended(PATIENCE).await;
+    assert_eq!(ended.code(), Some(1), "{}", trio.group.seats[first].home.printed());
+    let said = trio.group.seats[first].home.refused(1).await;
+    assert!(said.contains("this member was removed from the cluster; to have it back, start it with --join"), "{said}");
     trio.nodes.end().await;
 }
 

@@ -447,10 +447,15 @@ async fn open_meta(
     let transport = Arc::new(mail.clone());
     let raft_log = RaftDrain::slog(log.clone());
     let (meta, host) = Meta::open_member(options, beginning.founding, transport, clock.clone(), raft_log)?;
+    let (group, own) = (meta.group(), meta.member_id());
+    if !group.voters.is_empty() && !group.voters.contains(&own) && !group.learners.contains(&own) {
+        let text = format!("{REMOVED}; to have it back, start it with --join and an empty data directory");
+        return Err(StartError::Founding(text));
+    }
     let host = host.spawn()?;
     desk.serve(&meta, &mail);
     // Who leads a group of several is up to all of them.
-    if config.force_new_cluster || meta.group().voters == [meta.member_id()] {
+    if config.force_new_cluster || group.voters == [own] {
         if !meta.wait_until_leader(LEAD_TIMEOUT) {
             let why = meta.failure().map_or_else(|| "no leader was elected".to_owned(), |f| f.to_string());
             return Err(StartError::NotLeading(why));

@@ -29,6 +29,7 @@ use crate::{
     model::MemberId,
     pdlog,
     proto::berth_peer::{Parcel, peer_client::PeerClient},
+    server::REMOVED,
     telemetry::log::Logger,
 };
 
@@ -237,7 +238,12 @@ impl Office {
             request.metadata_mut().insert(PEER_URLS, urls);
         }
         let answer = PeerClient::new(channel).max_encoding_message_size(usize::MAX).deliver(request).await;
-        answer.map_or_else(|status| status.to_string(), |_| "closed by the other side".into())
+        let Err(status) = answer else { return "closed by the other side".into() };
+        // A removal may have been agreed without this member.
+        if let Some(meta) = self.meta.get().filter(|_| status.message() == REMOVED) {
+            meta.give_up(REMOVED);
+        }
+        status.to_string()
     }
 
     fn urls_of(&self, member: MemberId) -> Vec<String> {

@@ -22,6 +22,7 @@ use crate::{
         },
         berth_warm::warm_server::WarmServer,
     },
+    server::REMOVED,
 };
 
 /// Longest parcel: the longest message, beside shorter ones.
@@ -106,8 +107,9 @@ impl Peer for Service {
         let Some((meta, mail)) = self.0.meta.get() else {
             return Err(Status::unavailable("this member has not begun yet"));
         };
-        if let Some((member, urls)) = sender(meta, request.metadata())? {
-            mail.meet(member, urls);
+        let sender = sender(meta, request.metadata())?;
+        if let Some((member, urls)) = &sender {
+            mail.meet(*member, urls.clone());
         }
         let mut parcels = request.into_inner();
         loop {
@@ -117,6 +119,9 @@ impl Peer for Service {
                 parcel = parcels.message() => parcel?,
             };
             let Some(parcel) = parcel else { return Ok(Response::new(Delivered {})) };
+            if sender.as_ref().is_some_and(|(member, _)| was_removed(meta, *member)) {
+                return Err(Status::failed_precondition(REMOVED));
+            }
             for message in parcel.messages {
                 // The others are counted, and what matters is sent again.
                 if meta.receive(&message) == Err(PeerError::Stopped) {
@@ -129,6 +134,12 @@ impl Peer for Service {
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeAnswer>, Status> {
         Ok(Response::new(self.0.probe(&request.into_inner().name)))
     }
+}
+
+/// Whether a member that sends messages is none any more. Only the leader knows; others may not have heard of those that are new.
+fn was_removed(meta: &Meta, member: MemberId) -> bool {
+    let group = meta.group();
+    meta.is_leader() && !group.voters.contains(&member) && !group.learners.contains(&member)
 }
 
 /// Who calls, and where it is reached, if it says so.
