@@ -70,7 +70,7 @@ async fn r1_s8_a_drain_goes_on_while_leaders_are_killed() {
     nodes.loaded().await;
     let follower = (group.leader().await + 1) % 3;
     let http = group.seats[follower].home.http();
-    http.post("/pd/api/v1/stores/limit", &json!({ "rate": 300 })).await.unwrap();
+    http.post("/pd/api/v1/stores/limit", &json!({ "rate": 120 })).await.unwrap();
     http.delete(&format!("/pd/api/v1/store/{VICTIM}")).await.unwrap();
     let mut left = nodes.peers(VICTIM);
     for _ in 0..KILLS {
