@@ -21,6 +21,7 @@ use berth::sim::FleetOptions;
 use common::{
     group::{Group, PATIENCE},
     nodes::{Nodes, eventually},
+    process::BERTH,
 };
 use serde_json::Value;
 
@@ -92,4 +93,23 @@ async fn l3_a_new_leader_knows_regions_and_schedules_though_no_node_reports_to_i
     // Who comes back is told by the new leader.
     group.spawn(old);
     warm(&group, new).await;
+}
+
+/// `berth bench leader-change`, small: the leader resigns in the middle of a drain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_leader_is_measured() {
+    let group = Group::start(3, &[]).await;
+    let leader = &group.seats[group.leader().await].home;
+    let args =
+        ["--json", "leader-change", "--stores", "4", "--regions", "500", "--settle", "100ms", "--store-limit", "60"];
+    let mut bench = std::process::Command::new(BERTH);
+    bench.args(["bench", "--addr", &leader.url()]).args(args);
+    let ends = tokio::task::spawn_blocking(move || bench.output());
+    let out = tokio::time::timeout(PATIENCE, ends).await.expect("it ends").unwrap().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let table: Value = serde_json::from_str(&text).unwrap();
+    for name in ["leads after", "GetRegion, from its election", "first operator, from its election"] {
+        assert!(table["values"][name]["value"].as_f64().is_some_and(|s| s < 20.0), "{name}: {text}");
+    }
 }

@@ -7,6 +7,7 @@
 mod heartbeat;
 mod histogram;
 mod idle;
+mod leader_change;
 mod process;
 mod rig;
 mod scale_in;
@@ -20,6 +21,7 @@ pub use self::{
     heartbeat::HeartbeatOptions,
     histogram::Histogram,
     idle::IdleOptions,
+    leader_change::LeaderChangeOptions,
     process::{Process, Usage},
     scale_in::ScaleInOptions,
     size_sum::SizeSumOptions,
@@ -58,6 +60,8 @@ pub enum Row {
     Heartbeat(HeartbeatOptions),
     /// Timestamps: many callers of one client, and one request at a time.
     Tso(TsoOptions),
+    /// The leader of a group goes in the middle of a drain: when the next one answers and schedules.
+    LeaderChange(LeaderChangeOptions),
 }
 
 /// Why a measurement failed.
@@ -113,6 +117,7 @@ pub async fn run(options: &BenchOptions, shutdown: CancellationToken) -> Result<
         Row::SizeSum(row) => size_sum::run(&target, row, shutdown).await,
         Row::Heartbeat(row) => heartbeat::run(&target, row, shutdown).await,
         Row::Tso(row) => tso::run(&target, row, shutdown).await,
+        Row::LeaderChange(row) => leader_change::run(&target, row, options.pid, shutdown).await,
     }
 }
 

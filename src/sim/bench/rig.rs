@@ -74,9 +74,14 @@ pub(super) struct Rig {
 
 impl Rig {
     /// Starts a fleet against `target`.
-    pub(super) fn start(target: &Target, mut options: FleetOptions, shutdown: &CancellationToken) -> Self {
+    pub(super) fn start(target: &Target, options: FleetOptions, shutdown: &CancellationToken) -> Self {
+        Self::start_against(vec![target.addr.clone()], options, shutdown)
+    }
+
+    /// Starts a fleet against the members at these URLs.
+    pub(super) fn start_against(members: Vec<String>, mut options: FleetOptions, shutdown: &CancellationToken) -> Self {
         options.capacity = options.capacity.max(room(&options));
-        options.pd = vec![target.addr.clone()];
+        options.pd = members;
         let (seen, view) = watch::channel(FleetView::default());
         let stop = shutdown.child_token();
         let observer = move |view: &FleetView, _: Now| {

@@ -145,7 +145,7 @@ async fn set_limits(target: &Target, row: &ScaleInOptions) -> Result<(), BenchEr
 }
 
 /// Asks for the store to be taken out; a server that has just started may need a moment until it counts the others as up.
-async fn delete(target: &Target, store: StoreId) -> Result<(), BenchError> {
+pub(super) async fn delete(target: &Target, store: StoreId) -> Result<(), BenchError> {
     let start = Instant::now();
     loop {
         match target.http.delete(&format!("/pd/api/v1/store/{store}")).await {

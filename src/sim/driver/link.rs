@@ -106,7 +106,7 @@ impl Endpoints {
 }
 
 /// Connects to one address.
-pub(super) async fn connect(url: &str) -> Option<PdClient> {
+pub(crate) async fn connect(url: &str) -> Option<PdClient> {
     let endpoint = Endpoint::from_shared(url.to_owned()).ok()?.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
     let channel = timeout(CONNECT_TIMEOUT, endpoint.connect()).await.ok()?.ok()?;
     Some(pd_client::PdClient::new(channel).max_decoding_message_size(MAX_MESSAGE))

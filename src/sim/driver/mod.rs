@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::link::{Endpoints, PdClient};
+pub(super) use self::link::{Endpoints, PdClient, connect};
 use self::link::{Link, LinkEvent};
 use crate::{
     model::{Mono, Now, StoreId, Wall},
