@@ -446,6 +446,11 @@ impl Node {
         self.raw.raft.raft_log.committed
     }
 
+    /// Whom it has voted for in this term, 0: nobody.
+    pub(in crate::meta) fn vote(&self) -> u64 {
+        self.raw.raft.vote
+    }
+
     /// Term and bytes of an entry, if it is still there.
     pub(in crate::meta) fn entry(&self, index: u64) -> Option<(u64, Vec<u8>)> {
         let log = &self.raw.raft.raft_log;

@@ -9,8 +9,10 @@ mod checks;
 mod client;
 mod faults;
 mod hang;
+mod history;
 mod machine;
 mod plan;
+mod staged;
 mod world;
 
 use crate::meta::RaftTimings;
@@ -21,7 +23,7 @@ use self::{
 };
 
 /// How many seeds a test run takes when nobody says.
-const SEEDS: u64 = 32;
+const SEEDS: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -49,6 +51,8 @@ fn report(seeds: u64, all: &Counts) {
         ("states sent", all.states_sent, 1),
         ("members added", all.added, 1),
         ("members removed", all.removed, 1),
+        ("reads and writes in histories", all.recorded, 20),
+        ("histories", all.histories - all.given_up, 3),
     ];
     for (what, count, each) in enough {
         let need = each * seeds / 4;

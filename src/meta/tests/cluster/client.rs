@@ -27,6 +27,8 @@ const MAX_REQUESTS: usize = 64;
 /// What came of a request.
 pub(super) enum Outcome {
     Written(u64, Result<(), MetaError>),
+    /// The place in the history.
+    Put(usize, Result<(), MetaError>),
     Timestamps(u32, u64, Result<Timestamp, MetaError>),
     Ids(u32, Result<u64, MetaError>),
     Added(usize, Result<Member, MemberError>),
@@ -69,7 +71,12 @@ impl World {
         }
         let Some(run) = &self.machines[at].run else { return Ok(()) };
         let meta = run.meta.clone();
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
+            10 => self.put(at, meta),
+            11 => {
+                self.read(at);
+                Ok(())
+            }
             0..4 => {
                 let n = self.next_mark;
                 self.next_mark += 1;
@@ -135,9 +142,16 @@ impl World {
                 self.checks.acked.insert(n);
                 Ok(())
             }
+            Outcome::Put(place, Ok(())) => {
+                self.history.put_done(place);
+                Ok(())
+            }
             Outcome::Timestamps(count, asked, Ok(last)) => {
                 self.counts.timestamps += u64::from(count);
-                self.checks.timestamps(last, count, asked)
+                match self.plan.by_history {
+                    true => Ok(()),
+                    false => self.checks.timestamps(last, count, asked),
+                }
             }
             Outcome::Ids(count, Ok(last)) => {
                 self.counts.ids += u64::from(count);
@@ -170,6 +184,7 @@ impl World {
                 Ok(())
             }
             Outcome::Written(_, Err(_))
+            | Outcome::Put(_, Err(_))
             | Outcome::Timestamps(_, _, Err(_))
             | Outcome::Ids(_, Err(_))
             | Outcome::Added(_, Err(_))

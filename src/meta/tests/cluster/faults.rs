@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    fn replace_disk(&mut self, at: usize, moment: usize, unsynced: Unsynced, process_only: bool) {
+    pub(super) fn replace_disk(&mut self, at: usize, moment: usize, unsynced: Unsynced, process_only: bool) {
         match process_only {
             true => self.counts.kills += 1,
             false => self.counts.crashes += 1,

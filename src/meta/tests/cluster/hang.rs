@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 
 use super::{
     plan::{MS, Plan, SECOND},
-    world::{PATIENCE, World},
+    world::World,
 };
 use crate::meta::RaftTimings;
 
@@ -22,13 +22,6 @@ struct Seen {
 }
 
 impl World {
-    fn run_until(&mut self, end: u64) -> Result<(), String> {
-        while self.now < end {
-            self.happen()?;
-        }
-        Ok(())
-    }
-
     /// Lets one job of the leader's disk take so long. Afterwards everything has to be well.
     fn hang(mut self, lasts: u64) -> Result<Seen, String> {
         // Clocks of one speed, so that 3 s are 3 s.
@@ -60,14 +53,7 @@ impl World {
         seen.leads_at_the_end = self.machines[at].run.as_ref().is_some_and(|r| r.core.node().is_leader());
         self.run_until(begun + lasts + 2 * SECOND)?;
         seen.terms.1 = self.term(at);
-        self.calm_down()?;
-        let limit = self.now + PATIENCE;
-        while let Some(why) = self.is_well()? {
-            if self.now > limit {
-                return Err(format!("L3: {why}"));
-            }
-            self.happen()?;
-        }
+        self.settle()?;
         Ok(seen)
     }
 
@@ -89,7 +75,7 @@ impl World {
         self.machines[at].run.as_ref().map_or(0, |r| r.meta.disk_stall().as_nanos() as u64)
     }
 
-    fn term(&self, at: usize) -> u64 {
+    pub(super) fn term(&self, at: usize) -> u64 {
         self.machines[at].run.as_ref().map_or(0, |r| r.core.node().term())
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct Plan {
     /// How long there are faults.
     pub(super) lasts: u64,
     pub(super) bug: Option<Bug>,
+    /// Only what clients saw is looked at, and only in the end.
+    pub(super) by_history: bool,
 }
 
 impl Plan {
@@ -102,6 +104,7 @@ impl Plan {
             long_delay: if quiet_network { MS } else { rng.random_range(20..3000) * MS },
             lasts: rng.random_range(8..16) * SECOND,
             bug: None,
+            by_history: false,
         }
     }
 

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     checks::Checks,
     client::Request,
+    history::History,
     machine::{Job, Machine, info},
     plan::{Fault, MS, Plan, SECOND},
 };
@@ -70,6 +71,12 @@ pub(super) struct Counts {
     pub(super) transfers: u64,
     pub(super) added: u64,
     pub(super) removed: u64,
+    /// Reads and writes of which a history was made.
+    pub(super) recorded: u64,
+    /// Histories that were looked through.
+    pub(super) histories: u64,
+    /// Histories with too many orders to look through.
+    pub(super) given_up: u64,
     /// Sum over all that happened, in order: equal for equal runs.
     pub(super) trace: u64,
 }
@@ -103,6 +110,9 @@ impl Counts {
             *sum += more;
         }
         self.removed += other.removed;
+        self.recorded += other.recorded;
+        self.histories += other.histories;
+        self.given_up += other.given_up;
         self.trace = trace ^ other.trace;
     }
 }
@@ -117,11 +127,16 @@ pub(super) struct World {
     /// Which machine a member is, for all that ever were.
     pub(super) places: BTreeMap<MemberId, usize>,
     /// Which machine cannot reach which, by partition.
-    blocked: BTreeMap<u64, BTreeSet<(usize, usize)>>,
+    pub(super) blocked: BTreeMap<u64, BTreeSet<(usize, usize)>>,
+    /// What one machine sends to another is kept for later.
+    pub(super) held_link: Option<(usize, usize)>,
+    held: Vec<(MemberId, Vec<u8>)>,
     pub(super) requests: Vec<Request>,
     pub(super) checks: Checks,
     pub(super) counts: Counts,
     pub(super) next_mark: u64,
+    /// What clients saw of the values that they read and write.
+    pub(super) history: History,
     /// Writes asked for and acknowledged after the faults.
     pub(super) final_writes: u64,
     /// No more faults.
@@ -145,10 +160,13 @@ impl World {
             machines,
             places: BTreeMap::new(),
             blocked: BTreeMap::new(),
+            held_link: None,
+            held: vec![],
             requests: vec![],
             checks: Checks::default(),
             counts: Counts::default(),
             next_mark: 0,
+            history: History::default(),
             final_writes: 0,
             calm: false,
         };
@@ -168,16 +186,26 @@ impl World {
 
     /// Runs until the faults are over and everything is well again.
     pub(super) fn run(mut self) -> Result<Counts, String> {
-        let end = self.now + self.plan.lasts;
+        self.run_until(self.now + self.plan.lasts)?;
+        self.settle()?;
+        Ok(self.counts)
+    }
+
+    pub(super) fn run_until(&mut self, end: u64) -> Result<(), String> {
         while self.now < end {
             self.happen()?;
         }
+        Ok(())
+    }
+
+    /// Ends all faults and waits until everything is well.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
         self.calm_down()?;
         let limit = self.now + PATIENCE;
         loop {
             self.happen()?;
             match self.is_well()? {
-                None => return Ok(self.counts),
+                None => return self.is_explained(),
                 Some(why) if self.now > limit => return Err(format!("L3: not well long after the last fault: {why}")),
                 Some(_) => {}
             }
@@ -261,7 +289,9 @@ impl World {
             }
             self.carry_out(at, todo)?;
             self.poll_requests(at)?;
-            self.checks.after_step(&mut self.machines, at, &mut self.counts)?;
+            if !self.plan.by_history {
+                self.checks.after_step(&mut self.machines, at, &mut self.counts)?;
+            }
             if self.machines[at].run.as_ref().is_none_or(|r| r.inbox.0.lock().is_empty()) {
                 return Ok(());
             }
@@ -342,12 +372,24 @@ impl World {
             self.counts.lost += 1;
             return;
         }
+        if self.held_link == Some((from, place)) {
+            self.held.push((to, bytes.to_vec()));
+            return;
+        }
         let (delay, long, doubled) = (plan.delay, plan.long_delay, plan.doubled);
         let copies = 1 + usize::from(!self.calm && self.rng.random_range(0..1000) < doubled);
         for _ in 0..copies {
             let late = !self.calm && self.rng.random_bool(0.05);
             let delay = self.rng.random_range(MS / 10..=if late { long.max(delay) } else { delay });
             self.after(delay, Happening::Deliver { to, bytes: bytes.to_vec() });
+        }
+    }
+
+    /// What was kept comes now, in its order.
+    pub(super) fn let_go(&mut self) {
+        self.held_link = None;
+        for (at, (to, bytes)) in std::mem::take(&mut self.held).into_iter().enumerate() {
+            self.after(at as u64, Happening::Deliver { to, bytes });
         }
     }
 
@@ -424,10 +466,7 @@ impl World {
 
     /// Kills the leader of a quiet cluster. For how many milliseconds nobody gets a timestamp.
     pub(super) fn silence_after_kill(mut self) -> Result<u64, String> {
-        let end = self.now + 10 * SECOND;
-        while self.now < end {
-            self.happen()?;
-        }
+        self.run_until(self.now + 10 * SECOND)?;
         let leader = self.leader().ok_or("nobody leads")?;
         self.machines[leader].gone = true;
         self.machines[leader].run = None;
@@ -441,7 +480,12 @@ impl World {
 
     /// Runs a world; a panic in it is an error as well.
     pub(super) fn outcome(plan: Plan) -> Result<Counts, String> {
-        let result = catch_unwind(AssertUnwindSafe(|| World::new(plan).run()));
+        Self::outcome_of(|| World::new(plan).run())
+    }
+
+    /// As [`Self::outcome`], of what is to be done in it.
+    pub(super) fn outcome_of<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        let result = catch_unwind(AssertUnwindSafe(run));
         result.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
