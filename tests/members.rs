@@ -26,7 +26,7 @@ use berth::sim::FleetOptions;
 use common::{
     group::{Group, PATIENCE, stands},
     history::Readers,
-    load::{Load, Totals},
+    load::Load,
     nodes::{Nodes, eventually},
 };
 use rand::{Rng, SeedableRng};
@@ -81,16 +81,6 @@ fn fleet(group: &Group) -> FleetOptions {
         store_heartbeat: Duration::from_millis(200),
         ..FleetOptions::default()
     }
-}
-
-/// Waits until clients are answered again, counted from what they had.
-async fn served(load: &Load, before: Totals) {
-    eventually("clients are served", PATIENCE, || async {
-        let now = load.totals();
-        let more = now.timestamps > before.timestamps && now.ids > before.ids && now.writes > before.writes;
-        more.then_some(())
-    })
-    .await;
 }
 
 async fn strike(group: &mut Group, fault: Fault, rng: &mut ChaCha8Rng) {
@@ -150,10 +140,10 @@ async fn r1_t1_d1_l6_three_members_lose_nothing_over_kills_and_pauses() {
     for round in 0..rounds {
         // Each of them at least once, and after that as it comes.
         let fault = Fault::ALL.get(round).copied().unwrap_or_else(|| Fault::ALL[rng.random_range(0..Fault::ALL.len())]);
-        let (before, from) = (load.totals(), Instant::now());
-        served(&load, before).await;
+        let from = Instant::now();
+        load.served().await;
         strike(&mut group, fault, &mut rng).await;
-        served(&load, load.totals()).await;
+        load.served().await;
         *faults.entry(fault).or_default() += 1;
         println!("{fault:?}: {:?} without a timestamp", load.silence_since(from));
     }
@@ -193,8 +183,7 @@ async fn a_member_joins_votes_and_comes_back_when_its_disk_is_lost() {
             group.kill(lost);
         }
         let member = |s: serde_json::Value| s["member_id"].as_u64().unwrap();
-        let before = load.totals();
-        served(&load, before).await;
+        load.served().await;
         group.seats[lost].home.lose_disk();
         group.spawn(lost);
         Group::until("it votes again", async || voters(&group, lost, 4).await).await;
@@ -223,8 +212,7 @@ async fn rolling_restarts_fail_no_call_for_good() {
     let from = Instant::now();
     for _ in 0..rounds {
         for seat in 0..3 {
-            let before = load.totals();
-            served(&load, before).await;
+            load.served().await;
             group.stop(seat).await;
             group.spawn(seat);
             group.leader().await;
@@ -253,15 +241,14 @@ async fn silence_of_timestamps_when_the_leader_goes() {
         let mut silences = vec![];
         for _ in 0..rounds {
             let leader = group.leader().await;
-            let before = load.totals();
-            served(&load, before).await;
+            load.served().await;
             let from = Instant::now();
             if orderly {
                 group.stop(leader).await;
             } else {
                 group.kill(leader);
             }
-            served(&load, load.totals()).await;
+            load.served().await;
             silences.push(load.silence_since(from));
             group.spawn(leader);
         }

@@ -44,15 +44,23 @@ pub struct Group {
 impl Group {
     /// Starts so many members together, with further flags, and waits until one leads and all are known.
     pub async fn start(members: usize, more: &[&str]) -> Self {
-        let peers: Vec<String> = (0..members).map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
-        let list: Vec<String> = peers.iter().enumerate().map(|(i, url)| format!("pd-{}={url}", i + 1)).collect();
-        let list = format!("--initial-cluster={}", list.join(","));
-        let seat = |(i, url): (usize, &String)| {
-            let mut flags = vec![format!("--peer-urls={url}"), list.clone()];
+        let ports: Vec<u16> = (0..members).map(|_| free_port()).collect();
+        Self::start_between(&ports, &ports, more).await
+    }
+
+    /// As [`Self::start`]: each listens for the others on the port of the first list, and is reached on that of the second.
+    pub async fn start_between(listen: &[u16], reached: &[u16], more: &[&str]) -> Self {
+        let members = listen.len();
+        let list = reached.iter().enumerate().map(|(i, port)| format!("pd-{}={}", i + 1, url(*port)));
+        let list = format!("--initial-cluster={}", list.collect::<Vec<_>>().join(","));
+        let seat = |(i, (listen, reached)): (usize, (&u16, &u16))| {
+            let (listen, reached) = (url(*listen), url(*reached));
+            let mut flags =
+                vec![format!("--peer-urls={listen}"), format!("--advertise-peer-urls={reached}"), list.clone()];
             flags.extend(more.iter().map(|flag| (*flag).to_owned()));
             Seat { home: Home::member(&format!("pd-{}", i + 1), free_port(), flags), process: None }
         };
-        let mut group = Self { seats: peers.iter().enumerate().map(seat).collect() };
+        let mut group = Self { seats: listen.iter().zip(reached).enumerate().map(seat).collect() };
         for seat in 0..members {
             group.spawn(seat);
         }
@@ -145,6 +153,10 @@ impl Group {
         eventually(what, PATIENCE, || async { done().await.then_some(()) }).await;
         from.elapsed()
     }
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// How a member says that it stands.

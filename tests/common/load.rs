@@ -30,6 +30,8 @@ const PACE: Duration = Duration::from_millis(4);
 const RETRY: Duration = Duration::from_millis(20);
 /// How long a client waits for one answer before it looks for another leader.
 const CALL: Duration = Duration::from_secs(1);
+/// How long clients may be without an answer on a slow machine.
+const SERVED: Duration = Duration::from_secs(60);
 /// Timestamps and ids asked for at once.
 const AT_ONCE: u32 = 10;
 /// Bits of the logical part of a timestamp.
@@ -128,6 +130,21 @@ impl Load {
             tasks.spawn(client.clone().write(kind));
         }
         Self { history, stop, tasks }
+    }
+
+    /// Waits until clients were answered once more from here on: with timestamps, ids and writes.
+    pub async fn served(&self) {
+        let before = self.totals();
+        let answered = async {
+            loop {
+                let now = self.totals();
+                if now.timestamps > before.timestamps && now.ids > before.ids && now.writes > before.writes {
+                    return;
+                }
+                sleep(RETRY).await;
+            }
+        };
+        timeout(SERVED, answered).await.expect("clients are served");
     }
 
     /// How much was asked so far.

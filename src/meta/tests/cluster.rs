@@ -7,6 +7,7 @@
 mod bugs;
 mod checks;
 mod client;
+mod every;
 mod faults;
 mod hang;
 mod history;
@@ -14,6 +15,11 @@ mod machine;
 mod plan;
 mod staged;
 mod world;
+
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use crate::meta::RaftTimings;
 
@@ -60,19 +66,36 @@ fn report(seeds: u64, all: &Counts) {
     }
 }
 
+/// Runs all seeds, on two threads: each world is one thread's own.
+fn run_all(seeds: Range<u64>) -> (Counts, Vec<String>) {
+    let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
+    let half = || {
+        let (mut all, mut wrong) = (Counts::default(), vec![]);
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end) {
+            match World::outcome(Plan::of(seed)) {
+                Ok(counts) => all.add(&counts),
+                Err(e) => wrong.push(format!("BERTH_CLUSTER_SEED={seed}: {e}")),
+            }
+        }
+        (all, wrong)
+    };
+    let (mut one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(half);
+        (half(), other.join().expect("worlds catch their panics"))
+    });
+    one.0.add(&other.0);
+    one.1.extend(other.1);
+    one
+}
+
 #[test]
 fn t_d_r_l_clusters_keep_their_promises_whatever_happens() {
     let seeds = match number("BERTH_CLUSTER_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("BERTH_CLUSTER_SEEDS").unwrap_or(SEEDS),
     };
-    let (mut all, mut wrong, count) = (Counts::default(), vec![], seeds.end - seeds.start);
-    for seed in seeds {
-        match World::outcome(Plan::of(seed)) {
-            Ok(counts) => all.add(&counts),
-            Err(e) => wrong.push(format!("BERTH_CLUSTER_SEED={seed}: {e}")),
-        }
-    }
+    let count = seeds.end - seeds.start;
+    let (all, wrong) = run_all(seeds);
     assert!(wrong.is_empty(), "{} of {count} seeds: {wrong:#?}", wrong.len());
     if count > 1 {
         report(count, &all);

@@ -114,6 +114,8 @@ pub(super) struct Machine {
     pub(super) gone: bool,
     /// Its disk takes this much longer, nanoseconds.
     pub(super) slow_disk: u64,
+    /// Writes that were begun.
+    pub(super) jobs: u64,
     /// The power goes in its next step.
     pub(super) doomed: bool,
 }
@@ -131,6 +133,7 @@ impl Machine {
             paused: false,
             gone: false,
             slow_disk: 0,
+            jobs: 0,
             doomed: false,
         }
     }

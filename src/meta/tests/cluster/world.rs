@@ -345,6 +345,7 @@ impl World {
         let begun = machine.disk.moment();
         let event = perform(job, &run.core.log_file, &run.core.state_file);
         run.job = Some(Job { event: Some(event), begun });
+        machine.jobs += 1;
         let latency = self.rng.random_range(MS / 5..3 * MS) + machine.slow_disk;
         let start = machine.starts;
         self.after(latency, Happening::DiskDone { machine: at, start });
