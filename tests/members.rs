@@ -24,10 +24,10 @@ use std::{
 
 use berth::sim::FleetOptions;
 use common::{
-    group::{Group, PATIENCE, stands},
+    group::{Group, stands},
     history::Readers,
     load::Load,
-    nodes::{Nodes, eventually},
+    nodes::Nodes,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
