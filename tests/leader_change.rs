@@ -63,6 +63,47 @@ async fn store_state(group: &Group, id: u64) -> Option<String> {
     store["store"]["state_name"].as_str().map(str::to_owned)
 }
 
+/// What a leader knows of the drain: how far it is, and the latest operator that ended long enough ago to be kept.
+struct Known {
+    progress: f64,
+    operator: Value,
+}
+
+/// Whether it ended more than two seconds ago: a leader hands what ended over within one.
+fn is_kept(operator: &Value, now: &str) -> bool {
+    let parse = |text: &str| time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).unwrap();
+    operator["ended"].as_str().is_some_and(|ended| parse(now) - parse(ended) > time::Duration::seconds(2))
+}
+
+async fn kept(group: &Group, leader: usize) -> Known {
+    let http = group.seats[leader].home.http();
+    eventually("an operator that is kept", PATIENCE, || async {
+        let drain = http.get_json(&format!("/berth/v1/drains/{VICTIM}")).await.ok()?;
+        let operators = http.get_json(&format!("/berth/v1/operators?drain={VICTIM}&limit=1000")).await.ok()?;
+        let latest = operators["operators"].as_array()?.first()?["ended"].as_str()?.to_owned();
+        let operator = operators["operators"].as_array()?.iter().find(|op| is_kept(op, &latest))?.clone();
+        Some(Known { progress: drain["progress"].as_f64()?, operator })
+    })
+    .await
+}
+
+/// The next leader goes on with both.
+async fn still_known(group: &Group, known: &Known) {
+    let drain = ask(group, &format!("/berth/v1/drains/{VICTIM}")).await.unwrap();
+    let progress = drain["progress"].as_f64().unwrap();
+    // Some that have left may not have reported to it yet. Without the target it would begin at nothing.
+    assert!(known.progress > 0.0 && progress > known.progress / 2.0, "{} and then {drain}", known.progress);
+    assert!(drain["bytes_per_second"].as_f64().unwrap() < 1e11, "{drain}");
+    let id = known.operator["id"].as_u64().unwrap();
+    let again = eventually("the operator of the leader before", PATIENCE, || async {
+        ask(group, &format!("/berth/v1/operators/{id}")).await
+    })
+    .await;
+    for field in ["region", "desc", "brief", "kind", "status", "cause", "choice", "drains", "ended", "steps"] {
+        assert_eq!(again[field], known.operator[field], "{field}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r1_s8_a_drain_goes_on_while_leaders_are_killed() {
     let mut group = Group::start(3, &[]).await;
@@ -77,12 +118,14 @@ async fn r1_s8_a_drain_goes_on_while_leaders_are_killed() {
         // Each leader has moved some and has some under way when it is killed.
         eventually("the drain goes on", PATIENCE, || async { (nodes.peers(VICTIM) + 8 <= left).then_some(()) }).await;
         let leader = group.leader().await;
+        let known = kept(&group, leader).await;
         group.kill(leader);
         left = nodes.peers(VICTIM);
         assert!(left > 0, "the drain was over before the leader was killed");
         group.spawn(leader);
         let next = group.leader().await;
         assert_eq!(store_state(&group, VICTIM).await.as_deref(), Some("Offline"), "leader is now {next}");
+        still_known(&group, &known).await;
     }
     eventually("Tombstone", PATIENCE, || async { (store_state(&group, VICTIM).await? == "Tombstone").then_some(()) })
         .await;

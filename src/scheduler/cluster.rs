@@ -7,6 +7,7 @@
 mod checks;
 mod hear;
 mod hot;
+pub mod records;
 mod rules;
 mod scatter;
 mod schedulers;

@@ -6,6 +6,7 @@
 //! A heartbeat of a region without an operator costs one look-up; a tick costs what is due in it.
 
 mod admission;
+pub mod archive;
 mod dispatch;
 pub mod journal;
 mod records;
@@ -71,8 +72,31 @@ impl Controller {
         let mut fresh = Self::new(now);
         fresh.limits = before.limits.restarted(now.mono);
         fresh.records = before.records;
+        fresh.records.begin_term();
         fresh.next_id = fresh.next_id.max(before.next_id);
         *self = fresh;
+    }
+
+    /// Ended operators that are not in the agreed state yet, oldest first, while `wanted` takes them.
+    pub fn take_unkept(&mut self, wanted: impl FnMut(&journal::Past) -> bool) {
+        self.records.take_unkept(wanted);
+    }
+
+    /// They could not be kept: they come first the next time.
+    pub fn put_back(&mut self, ids: &[OperatorId]) {
+        self.records.put_back(ids);
+    }
+
+    /// Takes in the ended operators of earlier leaders. Later operators have higher ids than any of them.
+    pub fn recall(&mut self, all: Vec<journal::Past>) {
+        let highest = all.iter().map(|past| past.op.id.0).max().unwrap_or_default();
+        self.next_id = self.next_id.max(highest);
+        self.records.recall(all);
+    }
+
+    /// Takes in how many operators of a drain are not kept whole: by description and status.
+    pub fn recall_counts(&mut self, store: StoreId, counts: BTreeMap<(String, &'static str), u64>) {
+        self.records.recall_counts(store, counts);
     }
 
     /// Puts a store's limits in force (operators a minute).

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Mono, StoreId};
 
 /// Speed is the mean over this time (PD's shortest window).
@@ -17,7 +19,7 @@ const MAX_SAMPLES: usize = 128;
 const KEPT: Duration = Duration::from_secs(30);
 
 /// What a store is on its way to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Action {
     /// `removing`
     Removing,
@@ -50,20 +52,42 @@ pub struct Progress {
     pub left_seconds: f64,
 }
 
+/// A store's way as the next leader has to know it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// Where to.
+    pub action: Action,
+    /// What there is to move in all, MiB.
+    pub target_mib: f64,
+    /// What was left when it was last looked at, MiB.
+    pub left_mib: f64,
+}
+
 /// One store's way.
 #[derive(Clone, Debug)]
 struct Track {
     action: Action,
     /// What there is to move in all, MiB.
     target: f64,
-    /// What is left, MiB, oldest first.
+    /// What is left, MiB.
+    left_now: f64,
+    /// What was left in the last ten minutes of this leader, MiB, oldest first.
     left: VecDeque<(Mono, f64)>,
     ended: Option<Mono>,
 }
 
 impl Track {
+    fn new(action: Action, target: f64, left_now: f64) -> Self {
+        Self { action, target, left_now, left: VecDeque::new(), ended: None }
+    }
+
+    fn note(&mut self, left: f64, now: Mono) {
+        self.left_now = left;
+        self.left.push_back((now, left));
+    }
+
     fn progress(&self, store: StoreId) -> Progress {
-        let left = self.left.back().map_or(self.target, |(_, left)| *left);
+        let left = self.left_now;
         let current_speed = self.speed();
         let (progress, left_seconds) = if self.ended.is_some() {
             (1.0, 0.0)
@@ -137,7 +161,7 @@ impl Tracker {
             return Some(track.progress(store));
         }
         let mut track = track.clone();
-        track.left.push_back((now, left_mib));
+        track.note(left_mib, now);
         Some(track.progress(store))
     }
 
@@ -153,6 +177,22 @@ impl Tracker {
         (!all.is_empty()).then(|| (mean(|p| p.progress), mean(|p| p.current_speed), mean(|p| p.left_seconds)))
     }
 
+    /// What is kept of those under way, for the next leader.
+    pub fn kept(&self) -> Vec<(StoreId, Kept)> {
+        let under_way = self.tracks.iter().filter(|(_, track)| track.ended.is_none());
+        let kept = |track: &Track| Kept { action: track.action, target_mib: track.target, left_mib: track.left_now };
+        under_way.map(|(store, track)| (*store, kept(track))).collect()
+    }
+
+    /// Goes on where an earlier leader was. Speed is measured anew: nobody knows how long nobody led.
+    pub fn recall(&mut self, store: StoreId, kept: &Kept) {
+        let sound = |mib: f64| mib.is_finite() && mib >= 0.0;
+        if sound(kept.target_mib) && sound(kept.left_mib) {
+            let track = Track::new(kept.action, kept.target_mib, kept.left_mib);
+            self.tracks.entry(store).or_insert(track);
+        }
+    }
+
     fn feed(&mut self, store: StoreId, action: Action, left: f64, target: Option<f64>, now: Mono) {
         if !left.is_finite() || left < 0.0 {
             return;
@@ -160,10 +200,9 @@ impl Tracker {
         if self.tracks.get(&store).is_some_and(|t| t.action != action || t.ended.is_some()) {
             self.tracks.remove(&store);
         }
-        let new = || Track { action, target: left, left: VecDeque::new(), ended: None };
-        let track = self.tracks.entry(store).or_insert_with(new);
+        let track = self.tracks.entry(store).or_insert_with(|| Track::new(action, left, left));
         track.target = target.unwrap_or(track.target);
-        track.left.push_back((now, left));
+        track.note(left, now);
         let too_old = |track: &Track| track.left.front().is_some_and(|(at, _)| now.since(*at) > WINDOW);
         while track.left.len() > MAX_SAMPLES || too_old(track) {
             track.left.pop_front();
@@ -227,6 +266,30 @@ mod tests {
         assert_eq!(tracker.get(STORE).unwrap().current_speed, 1.0);
         tracker.cancel(STORE);
         assert!(tracker.all().is_empty());
+    }
+
+    #[test]
+    fn the_next_leader_goes_on_where_the_last_one_was() {
+        let mut tracker = Tracker::new();
+        tracker.removing(STORE, 1000.0, at(0));
+        tracker.removing(STORE, 600.0, at(10));
+        tracker.removing(StoreId(3), 5.0, at(10));
+        tracker.end(StoreId(3), at(11));
+        let kept = tracker.kept();
+        assert_eq!(kept, [(STORE, Kept { action: Action::Removing, target_mib: 1000.0, left_mib: 600.0 })]);
+        let text = serde_json::to_string(&kept[0].1).unwrap();
+        let mut next = Tracker::new();
+        next.recall(STORE, &serde_json::from_str(&text).unwrap());
+        let p = next.get(STORE).unwrap();
+        assert!(close(p.progress, 0.4) && p.current_speed == 0.0, "{p:?}");
+        next.removing(STORE, 600.0, at(3));
+        assert_eq!(next.get(STORE).unwrap().current_speed, 0.0, "nobody knows how long nobody led");
+        next.removing(STORE, 500.0, at(13));
+        let p = next.get(STORE).unwrap();
+        assert!(close(p.progress, 0.5) && p.current_speed == 10.0, "{p:?}");
+        let broken = Kept { left_mib: f64::NAN, ..kept[0].1 };
+        next.recall(StoreId(9), &broken);
+        assert!(next.get(StoreId(9)).is_none());
     }
 
     #[test]

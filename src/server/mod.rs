@@ -16,6 +16,7 @@ mod observer;
 mod pace;
 mod ports;
 pub mod record;
+mod records;
 pub(crate) mod settings;
 pub mod streams;
 mod tasks;
@@ -236,7 +237,7 @@ impl Server {
             shutdown.clone(),
         ));
         tasks.spawn(desk.stay_warm(app.clone()));
-        let background = Tasks { app: app.clone(), streams, observer, cache, tls: ports.tls };
+        let background = Tasks { app: app.clone(), streams, observer, cache, tls: ports.tls, keeper: Arc::default() };
         Ok(Server { app, addr, shutdown, tasks, host, background })
     }
 

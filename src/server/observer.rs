@@ -107,6 +107,7 @@ impl Observer {
             let now = self.clock.now();
             let keep_heard = self.cluster.copy().is_fresh(now.mono);
             self.cluster.begin_term(keep_heard, now);
+            super::records::recall_progress(&self.cluster, &self.meta.state());
             self.cluster.feed().begin_term(term);
         } else if self.cluster.is_leading() {
             self.cluster.end_term(self.clock.now());

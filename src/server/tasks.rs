@@ -14,6 +14,7 @@ use super::{
     counts,
     observer::Observer,
     pace::Pace,
+    records::Keeper,
     streams::{KEEPALIVE, Streams},
     watchdog::{self, Say, Watchdog},
 };
@@ -54,6 +55,8 @@ const LABELS_AT_ONCE: usize = 1024;
 const TLS_FILES: Duration = Duration::from_secs(5);
 /// How often it is looked whether another member should lead. (PD: a minute.)
 const PRIORITY: Duration = Duration::from_secs(5);
+/// How often progress and ended operators go into the agreed state, when there is something new.
+const RECORDS: Duration = Duration::from_secs(1);
 /// How often old Tombstones are looked for.
 const OLD_TOMBSTONES: Duration = Duration::from_secs(3600);
 /// Age at which the record of a Tombstone is removed (PD's 30 days).
@@ -67,6 +70,7 @@ pub(super) struct Tasks {
     pub(super) observer: Arc<Observer>,
     pub(super) cache: Arc<RegionCache>,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) keeper: Arc<Keeper>,
 }
 
 impl Tasks {
@@ -98,6 +102,7 @@ impl Tasks {
         every(TLS_FILES, Who::All, |t| Box::pin(t.read_tls_files()));
         every(ENDED_LABELS, Who::Leader, |t| Box::pin(t.remove_ended_labels()));
         every(PRIORITY, Who::Leader, |t| Box::pin(async move { t.app.follow_priority().await }));
+        every(RECORDS, Who::Leader, |t| Box::pin(t.keeper.turn(t.app)));
         every(OLD_TOMBSTONES, Who::Leader, |t| Box::pin(t.remove_old_tombstones()));
     }
 

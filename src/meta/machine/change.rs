@@ -177,6 +177,7 @@ fn of_put(state: &State, row: &Row) -> Option<Change> {
         Row::Rule(..)
         | Row::RuleGroup(..)
         | Row::LabelRule(..)
+        | Row::Record(..)
         | Row::DeadStore(_)
         | Row::Barrier(_)
         | Row::GlobalRevision(_)
@@ -202,6 +203,7 @@ fn of_delete(state: &State, key: &RowKey) -> Option<Change> {
         | RowKey::LabelRule(_)
         | RowKey::Cluster
         | RowKey::ClusterVersion
+        | RowKey::Record(_)
         | RowKey::DeadStore(_)
         | RowKey::Config
         | RowKey::IdEnd

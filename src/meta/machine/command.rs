@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedBy, Barrier, Drain, GcPoints, Member, encoding::base64_bytes};
+use super::{AskedBy, Barrier, Drain, GcPoints, Member, encoding::base64_bytes, records::EndedRow};
 use crate::model::{ClusterId, ClusterVersion, MemberId, StoreId, StoreLabel, StoreLimits, StoreRecord, Wall};
 /// Version of the encoding of an [`Envelope`]; the first byte of each. A higher one comes from a newer Berth.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -335,6 +335,13 @@ pub enum Command {
         put: Vec<NamedRow>,
         /// Names to delete.
         delete: Vec<String>,
+    },
+    /// Keeps what this leader knows and those after it could not find out.
+    PutRecords {
+        /// How far stores have come, by store; `None`: it is not on its way any more.
+        progress: Vec<(StoreId, Option<String>)>,
+        /// Operators that have ended.
+        ended: Vec<EndedRow>,
     },
 }
 

@@ -7,6 +7,7 @@ mod change;
 mod command;
 mod encoding;
 mod gc;
+pub mod records;
 mod refusal;
 mod rows;
 mod settings;
@@ -98,6 +99,7 @@ pub fn plan(state: &State, now: Wall, command: &Command) -> Result<Plan, Refusal
         Command::PutSchedulers { config, put, delete } => {
             settings::put_schedulers(state, config.as_deref(), put, delete)
         }
+        Command::PutRecords { progress, ended } => records::put(state, progress, ended),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Row, RowKey, State};
 
 impl RowKey {
     /// How many kinds of rows there are.
-    const KINDS: u8 = 22;
+    const KINDS: u8 = 23;
 
     /// The place of its kind in the order of keys.
     fn kind(&self) -> u8 {
@@ -35,6 +35,7 @@ impl RowKey {
             RowKey::MinResolvedTs => 19,
             RowKey::MaxPeerCount => 20,
             RowKey::Scheduler(_) => 21,
+            RowKey::Record(_) => 22,
         }
     }
 }
@@ -68,7 +69,8 @@ impl State {
             + self.keyspaces.len()
             + self.barriers.len()
             + self.global_config.len()
-            + self.schedulers.len();
+            + self.schedulers.len()
+            + self.records.len();
         (single + many) as u64
     }
 
@@ -129,6 +131,7 @@ impl State {
             16 => ordered!(self.barriers, Barrier, |(_, b)| Row::Barrier(b.clone())),
             17 => ordered!(self.global_config, GlobalConfig, |(_, i)| Row::GlobalConfig(i.clone())),
             21 => persistent!(self.schedulers, Scheduler),
+            22 => persistent!(self.records, Record),
             _ => Box::new(std::iter::empty()),
         }
     }

@@ -154,6 +154,8 @@ pub enum Row {
     MaxPeerCount(u32),
     /// The own configuration of a scheduler, by its name.
     Scheduler(String, #[serde(with = "shared")] Arc<str>),
+    /// What a leader wrote down for those after it; see [`super::records`].
+    Record(String, #[serde(with = "shared")] Arc<str>),
 }
 
 /// What names a [`Row`].
@@ -203,6 +205,8 @@ pub enum RowKey {
     MaxPeerCount,
     /// See [`Row::Scheduler`].
     Scheduler(String),
+    /// See [`Row::Record`].
+    Record(String),
 }
 
 impl Row {
@@ -231,6 +235,7 @@ impl Row {
             Row::MinResolvedTs(_) => RowKey::MinResolvedTs,
             Row::MaxPeerCount(_) => RowKey::MaxPeerCount,
             Row::Scheduler(name, _) => RowKey::Scheduler(name.clone()),
+            Row::Record(name, _) => RowKey::Record(name.clone()),
         }
     }
 }
@@ -276,6 +281,8 @@ pub struct State {
     pub keyspaces: PersistentMap<String, Arc<str>>,
     /// The own configuration of schedulers by name, as JSON.
     pub schedulers: PersistentMap<String, Arc<str>>,
+    /// What leaders wrote down for those after them, as JSON; see [`super::records`].
+    pub records: PersistentMap<String, Arc<str>>,
     /// The last id taken for handing out.
     pub id_end: u64,
     /// Timestamps stay below this, Unix milliseconds.
@@ -338,6 +345,7 @@ impl State {
             RowKey::MinResolvedTs => (self.min_resolved_ts != 0).then_some(Row::MinResolvedTs(self.min_resolved_ts)),
             RowKey::MaxPeerCount => self.max_peer_count.map(Row::MaxPeerCount),
             RowKey::Scheduler(name) => text(&self.schedulers, name, Row::Scheduler),
+            RowKey::Record(name) => text(&self.records, name, Row::Record),
         }
     }
 
@@ -367,6 +375,7 @@ impl State {
             Row::MinResolvedTs(ts) => self.min_resolved_ts = ts,
             Row::MaxPeerCount(count) => self.max_peer_count = Some(count),
             Row::Scheduler(name, json) => drop(self.schedulers.insert(name, json)),
+            Row::Record(name, json) => drop(self.records.insert(name, json)),
         }
     }
 
@@ -394,6 +403,7 @@ impl State {
             RowKey::MinResolvedTs => self.min_resolved_ts = 0,
             RowKey::MaxPeerCount => self.max_peer_count = None,
             RowKey::Scheduler(name) => drop(self.schedulers.remove(name)),
+            RowKey::Record(name) => drop(self.records.remove(name)),
         }
     }
 

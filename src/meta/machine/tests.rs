@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::model::{NodeState, StoreId, StoreLabel, StoreLimits, StoreRecord, StoreState, store::UNLIMITED};
+use super::{records::EndedRow, *};
+use crate::model::{
+    NodeState, OperatorId, StoreId, StoreLabel, StoreLimits, StoreRecord, StoreState, store::UNLIMITED,
+};
 
 const LIMITS: StoreLimits = StoreLimits { add_peer: 15.0, remove_peer: 15.0 };
 const NOW: Wall = Wall(1_795_358_340_000_000_000);
@@ -423,6 +425,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => ("[ab]", "[ab]", proptest::option::of("[xy]")).prop_map(|(put, delete, config)| Command::PutSchedulers {
             config, put: vec![NamedRow { id: put, json: "{}".into() }], delete: vec![delete]
         }),
+        1 => (0..4u64, 0..9u64, any::<bool>()).prop_map(|(drain, id, is_on_its_way)| Command::PutRecords {
+            progress: vec![(StoreId(drain), is_on_its_way.then(|| "{}".into()))],
+            ended: vec![EndedRow { drain: StoreId(drain), id: OperatorId(id), json: "{}".into() }],
+        }),
     ]
 }
 
@@ -488,6 +494,7 @@ fn from_rows(state: &State) -> State {
     keys.extend(state.label_rules.keys().map(|id| RowKey::LabelRule(id.clone())));
     keys.extend(state.keyspaces.keys().map(|id| RowKey::Keyspace(id.clone())));
     keys.extend(state.schedulers.keys().map(|name| RowKey::Scheduler(name.clone())));
+    keys.extend(state.records.keys().map(|name| RowKey::Record(name.clone())));
     let mut copy = State::default();
     for row in keys.iter().filter_map(|key| state.row(key)) {
         let bytes = serde_json::to_vec(&row).unwrap();

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Controller, typical::Typical};
 use crate::{
     model::{Mono, Now, OperatorId, Region, RegionId, StoreId, StoreState},
@@ -18,7 +20,7 @@ use crate::{
 const REFUSED_KEPT: usize = 16;
 
 /// Who made an operator.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Maker {
     /// A person or a program, through a call.
     Call,
@@ -53,6 +55,11 @@ pub struct Cause {
     pub rules: Vec<String>,
 }
 
+/// The name of all calls.
+const CALL: &str = "operators";
+/// The name of all schedulers.
+const SCHEDULER: &str = "scheduler";
+
 /// The checkers by the operators that they make; what stands in no row comes from a scheduler, or from a call (kind `admin`).
 const CHECKERS: &[(&str, &str)] = &[
     ("leave-joint-state", "joint-state-checker"),
@@ -75,12 +82,18 @@ const CHECKERS: &[(&str, &str)] = &[
 ];
 
 impl Cause {
+    /// The word among those that causes have; unknown ones are of another version.
+    pub(super) fn known(name: &str) -> &'static str {
+        let all = CHECKERS.iter().map(|(_, name)| *name).chain([CALL, SCHEDULER]);
+        all.into_iter().find(|known| *known == name).unwrap_or("unknown")
+    }
+
     fn of(view: &ClusterView<'_>, op: &Operator) -> Self {
         let checker = CHECKERS.iter().find(|(desc, _)| op.desc.starts_with(desc));
         let (maker, name) = match checker {
-            _ if op.kind.has(Kind::ADMIN) => (Maker::Call, "operators"),
+            _ if op.kind.has(Kind::ADMIN) => (Maker::Call, CALL),
             Some((_, name)) => (Maker::Checker, *name),
-            None => (Maker::Scheduler, "scheduler"),
+            None => (Maker::Scheduler, SCHEDULER),
         };
         let state = |store: StoreId| Some((store, view.stores.get(&store)?.record.state));
         let from = removed_from(op).filter_map(state).collect();

@@ -25,6 +25,8 @@ const KEPT_AT_MOST: usize = 65_536;
 
 /// How many operators of one drain are kept whole; older ones are counts.
 const KEPT_OF_A_DRAIN: usize = 10_000;
+/// How many operators wait at most for being kept in the agreed state; of more, the oldest are known to this member only.
+const UNKEPT: usize = 20_000;
 /// How many drains are remembered; of more, those of the lowest store ids are forgotten.
 const DRAINS: usize = 256;
 
@@ -37,6 +39,8 @@ pub(super) struct Records {
     by_id: BTreeMap<OperatorId, Past>,
     drains: BTreeMap<StoreId, OfDrain>,
     typical: Typical,
+    /// Those that are not in the agreed state yet, oldest first.
+    unkept: VecDeque<OperatorId>,
 }
 
 /// The operators of one drain.
@@ -64,6 +68,10 @@ impl Records {
             if op.status == Status::Success {
                 self.typical.learn(&op);
             }
+            self.unkept.push_back(op.id);
+            if self.unkept.len() > UNKEPT {
+                self.unkept.pop_front();
+            }
             self.keep(Past { op: op.clone(), journal: journal.unwrap_or_default() });
         }
         self.order.push_back((now.mono, op.region));
@@ -82,10 +90,15 @@ impl Records {
                 drain.drop_first(oldest);
             }
         }
+        self.by_id.insert(past.op.id, past);
+        self.trim();
+    }
+
+    /// Forgets what is too much.
+    fn trim(&mut self) {
         while self.drains.len() > DRAINS {
             self.drains.pop_first();
         }
-        self.by_id.insert(past.op.id, past);
         while self.by_id.len() > KEPT_AT_MOST {
             let Some((id, past)) = self.by_id.pop_first() else { break };
             for store in &past.journal.drains {
@@ -94,6 +107,52 @@ impl Records {
                 }
             }
         }
+    }
+
+    /// Takes those out that are to be kept in the agreed state, oldest first, while `wanted` takes them.
+    pub(super) fn take_unkept(&mut self, mut wanted: impl FnMut(&Past) -> bool) {
+        while let Some(id) = self.unkept.front() {
+            if self.by_id.get(id).is_some_and(|past| !wanted(past)) {
+                return;
+            }
+            self.unkept.pop_front();
+        }
+    }
+
+    /// They could not be kept: they wait again, before all others.
+    pub(super) fn put_back(&mut self, ids: &[OperatorId]) {
+        ids.iter().rev().for_each(|id| self.unkept.push_front(*id));
+        self.unkept.truncate(UNKEPT);
+    }
+
+    /// Another term: what was not kept is not this member's to keep any more.
+    pub(super) fn begin_term(&mut self) {
+        self.unkept.clear();
+    }
+
+    /// Takes in what an earlier leader kept; those that are known stay as they are.
+    pub(super) fn recall(&mut self, all: Vec<Past>) {
+        for past in all {
+            if self.by_id.contains_key(&past.op.id) {
+                continue;
+            }
+            if past.op.status == Status::Success {
+                self.typical.learn(&past.op);
+            }
+            for store in &past.journal.drains {
+                let drain = self.drains.entry(*store).or_default();
+                let place = drain.whole.partition_point(|id| *id < past.op.id);
+                drain.whole.insert(place, past.op.id);
+            }
+            self.by_id.insert(past.op.id, past);
+        }
+        self.trim();
+    }
+
+    /// What an earlier leader counted of a drain takes the place of what was counted here: both counted the same operators.
+    pub(super) fn recall_counts(&mut self, store: StoreId, older: BTreeMap<(String, &'static str), u64>) {
+        self.drains.entry(store).or_default().older = older;
+        self.trim();
     }
 
     fn drop_first(&mut self) {

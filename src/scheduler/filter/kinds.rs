@@ -40,6 +40,30 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    const ALL: [Refusal; 16] = [
+        Refusal::Excluded,
+        Refusal::StorageThreshold,
+        Refusal::SpecialUse,
+        Refusal::Tombstone,
+        Refusal::Offline,
+        Refusal::Down,
+        Refusal::PauseLeader,
+        Refusal::LabelConstraint,
+        Refusal::Isolation,
+        Refusal::Distinct,
+        Refusal::Disconnected,
+        Refusal::Busy,
+        Refusal::ExceedAddLimit,
+        Refusal::ExceedRemoveLimit,
+        Refusal::TooManySnapshots,
+        Refusal::TooManyPendingPeers,
+    ];
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Refusal> {
+        Self::ALL.into_iter().find(|refusal| refusal.name() == name)
+    }
+
     /// PD's name: the value of label `type` in `pd_schedule_target_filter`.
     pub fn name(self) -> &'static str {
         match self {

@@ -73,6 +73,12 @@ impl Status {
         }
     }
 
+    /// The end of this word; several have the same.
+    pub fn of_word(word: &str) -> Option<Status> {
+        let ends = [Status::Success, Status::Canceled, Status::Replaced, Status::Timeout];
+        ends.into_iter().find(|status| status.word() == word)
+    }
+
     /// Whether nothing comes after it.
     pub fn is_end(self) -> bool {
         !matches!(self, Status::Created | Status::Started)

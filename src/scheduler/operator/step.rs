@@ -4,6 +4,8 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::StoreInfluence;
 use crate::{
     model::{Key, KeyRange, Peer, PeerId, RegionId, Role, StoreId},
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// A peer that a step adds, promotes or demotes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct PeerAt {
     /// The peer.
     pub peer: PeerId,
@@ -35,7 +37,7 @@ impl From<&Peer> for PeerAt {
 }
 
 /// One step of an operator.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Step {
     /// Move the leader.
     TransferLeader {
