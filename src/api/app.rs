@@ -164,6 +164,8 @@ pub struct App {
     pub onward: Arc<dyn Onward>,
     /// Asks those that want to become members.
     pub probe: Arc<dyn PeerProbe>,
+    /// Cancelled when the end was asked for: from then on it is not ready, but answers.
+    pub leaving: CancellationToken,
     /// Cancelled when the server begins to end: open streams end with Unavailable.
     pub closing: CancellationToken,
 }

@@ -3,7 +3,7 @@
 //! Owns: whom a call may be passed on to, and the texts when it is not. Must not know: connections ([`Onward`] does).
 //!
 //! gRPC is passed on when the client asks for it with `pd-forwarded-host`; REST always. A call that was passed on once is not
-//! passed on again.
+//! passed on again, but by a member that led until a moment ago: whoever passed it on did not know yet.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -69,7 +69,7 @@ pub(super) enum Way {
     Follower,
     /// The leader answers it.
     To(Vec<String>),
-    /// It was passed on to a member that does not lead.
+    /// It was passed on to a member that does not lead, and did not until a moment ago.
     Twice,
     /// Nobody leads.
     NoLeader,
@@ -84,16 +84,16 @@ pub(super) async fn way(app: &App, headers: &HeaderMap, agreed: bool) -> Way {
     if agreed && headers.get(ALLOW_FOLLOWER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
         return Way::Follower;
     }
-    if headers.contains_key(REDIRECTOR) {
-        return Way::Twice;
-    }
+    let passed_on_by = headers.get(REDIRECTOR).map(HeaderValue::as_bytes);
     let found = async {
         loop {
             if app.meta.is_leader() {
                 return Way::Here;
             }
+            // Who passes on to this member while nobody else leads has heard of its election before it begins to serve.
             if let Some(urls) = leader_urls(app) {
-                return Way::To(urls);
+                let again = |by: &[u8]| !by.contains(&b',') && app.cluster.led_within(LEADER_PATIENCE, app.now());
+                return if passed_on_by.is_none_or(again) { Way::To(urls) } else { Way::Twice };
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -127,8 +127,13 @@ pub(super) async fn pass_on(app: &App, urls: Vec<String>, mut request: Request) 
     if let Ok(chain) = HeaderValue::from_str(&chain.join(", ")) {
         headers.insert(FORWARDED_FOR, chain);
     }
-    let name = HeaderValue::from_str(&app.info.name).unwrap_or(HeaderValue::from_static("berth"));
-    headers.insert(REDIRECTOR, name);
+    // Names have no comma, so that two of them tell of two members.
+    let name = app.info.name.replace(',', "_");
+    let by = match headers.get(REDIRECTOR).and_then(|value| value.to_str().ok()) {
+        Some(before) => format!("{before}, {name}"),
+        None => name,
+    };
+    headers.insert(REDIRECTOR, HeaderValue::from_str(&by).unwrap_or(HeaderValue::from_static("berth, berth")));
     app.onward.pass_on(urls, request).await
 }
 

@@ -109,6 +109,8 @@ pub struct Cluster {
     ids: Arc<dyn IdSource>,
     /// Nanoseconds of the monotonic clock.
     leader_since: AtomicU64,
+    /// When this member last ceased to lead; 0: it never led in a term, `u64::MAX`: it has not ceased to.
+    led_until: AtomicU64,
     /// Changed under the lock of the deciding code only.
     leads: AtomicBool,
     prepared: AtomicBool,
@@ -142,6 +144,7 @@ impl Cluster {
             limits: RwLock::default(),
             ids,
             leader_since: AtomicU64::new(now.mono.0),
+            led_until: AtomicU64::new(0),
             leads: AtomicBool::new(true),
             prepared: AtomicBool::new(false),
             scheduler_due: AtomicU64::new(0),

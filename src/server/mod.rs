@@ -137,6 +137,8 @@ pub struct Server {
     tasks: JoinSet<()>,
     host: HostHandle,
     background: Tasks,
+    /// `[berth] stop-delay`.
+    stop_delay: Duration,
 }
 
 impl std::fmt::Debug for Server {
@@ -213,6 +215,7 @@ impl Server {
 
         let (meta, host) = open_meta(&config, &dir, &clock, &desk, &log).await?;
         let cache = open_cache(&dir, &meta, &log)?;
+        let stop_delay = config.berth.stop_delay.get();
         let Built { app, streams, observer } = build(config, &meta, &clock, &log, &cache, &shutdown, recorder.clone())?;
         let begun = meta.leader_since();
         if begun.is_some() {
@@ -238,7 +241,7 @@ impl Server {
         ));
         tasks.spawn(desk.stay_warm(app.clone()));
         let background = Tasks { app: app.clone(), streams, observer, cache, tls: ports.tls, keeper: Arc::default() };
-        Ok(Server { app, addr, shutdown, tasks, host, background })
+        Ok(Server { app, addr, shutdown, tasks, host, background, stop_delay })
     }
 
     /// What the timers do most often, once: a tick of the patrol, then what stores may become.
@@ -266,12 +269,16 @@ impl Server {
         }
     }
 
-    /// Ends it in order: leadership goes to another member, no new calls, running ones end, what is cached is written, the log is
-    /// closed.
+    /// Ends it in order: it is not ready any more, leadership goes to another member, load balancers get time to see that, no new
+    /// calls, running ones end, what is cached is written, the log is closed.
     pub async fn stop(mut self) {
         let log = self.app.log.clone();
         pdsay!(log, CLOSING_SERVER);
+        self.app.leaving.cancel();
         lead::hand_over(&self.app).await;
+        if self.app.meta.group().voters.len() > 1 {
+            tokio::time::sleep(self.stop_delay).await;
+        }
         self.background.streams.close_all(&tonic::Status::unavailable("server is closing"));
         self.shutdown.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
@@ -378,6 +385,7 @@ fn build(
         watch: grpc::global_config::Watch::new(&state),
         onward,
         probe,
+        leaving: CancellationToken::new(),
         closing: shutdown.clone(),
     });
     let (weak, told) = (Arc::downgrade(&app), observer.clone());

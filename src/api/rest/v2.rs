@@ -20,7 +20,12 @@ const LIVE: [Check; 1] = [SERIALIZABLE_READ];
 const READY: [Check; 5] = [
     ("etcd-data-corruption", |app| app.meta.failure().map(|_| "etcd data corruption alarm is active".to_owned())),
     ("etcd-linearizable-read", |app| {
-        app.meta.leader().is_none().then(|| "etcd linearizable read failed: no leader".to_owned())
+        let why = match app.leaving.is_cancelled() {
+            true => "server is closing",
+            false if app.meta.leader().is_none() => "no leader",
+            false => return None,
+        };
+        Some(format!("etcd linearizable read failed: {why}"))
     }),
     // Every member of the group votes.
     ("etcd-non-learner", |_| None),

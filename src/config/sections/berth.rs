@@ -74,6 +74,9 @@ section! {
         raft_heartbeat_interval: GoDuration as Span, "raft-heartbeat-interval" = GoDuration::from_millis(100);
         /// Silence of the leader after which a member stands for election.
         raft_election_timeout: GoDuration as Span, "raft-election-timeout" = GoDuration::from_millis(800);
+        /// How long a member that is stopped still answers after it has said that it is not ready, when there are others: the time
+        /// in which a load balancer has to see it.
+        stop_delay: GoDuration as Span, "stop-delay" = GoDuration::from_millis(1000);
         /// Memory for the pages of the log file.
         log_cache_size: u64 as ByteSize, "log-cache-size" = 16 << 20;
         /// Memory for the pages of the state file.
@@ -89,6 +92,9 @@ impl BerthConfig {
     /// Fewer heartbeats than this in an election timeout would make a delayed packet an election.
     const LEAST_HEARTBEATS: i64 = 3;
 
+    /// Nanoseconds: a service manager gives up on a process that does not end.
+    const LONGEST_STOP_DELAY: i64 = 60_000_000_000;
+
     /// Checks the settings against each other.
     pub fn validate(&self) -> Result<(), String> {
         let (heartbeat, election) = (self.raft_heartbeat_interval.0, self.raft_election_timeout.0);
@@ -97,6 +103,9 @@ impl BerthConfig {
                 "berth.raft-election-timeout should be at least {} times berth.raft-heartbeat-interval",
                 Self::LEAST_HEARTBEATS
             ));
+        }
+        if !(0..=Self::LONGEST_STOP_DELAY).contains(&self.stop_delay.0) {
+            return Err("berth.stop-delay should be between 0s and 1m".into());
         }
         Ok(())
     }

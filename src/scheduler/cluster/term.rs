@@ -6,7 +6,7 @@
 //! under way does not: the next leader finds what is to be done in the agreed state and in the regions, so that a drain goes on
 //! although nobody tells it of the operators of the one before.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Burying, Cluster, Deciding, Patrol, Prepare, Scatterer, Tracker, tap::Input};
 use crate::{
@@ -42,6 +42,7 @@ impl Cluster {
         }
         deciding.forget_term(now);
         self.leader_since.store(now.mono.0, Ordering::Release);
+        self.led_until.store(u64::MAX, Ordering::Release);
         self.prepared.store(false, Ordering::Release);
         self.tells_of_reads.store(false, Ordering::Relaxed);
         self.scheduler_due.store(0, Ordering::Release);
@@ -55,6 +56,9 @@ impl Cluster {
         let _turn = self.taps.input(Some(now), Input::EndTerm);
         let mut deciding = self.deciding.lock();
         self.leads.store(false, Ordering::Release);
+        if self.led_until.load(Ordering::Acquire) == u64::MAX {
+            self.led_until.store(now.mono.0, Ordering::Release);
+        }
         self.prepared.store(false, Ordering::Release);
         deciding.forget_term(now);
         // Who was told of this term's changes hears no more.
@@ -64,6 +68,12 @@ impl Cluster {
     /// Whether this member leads, as far as it was told. While it does not, nothing is scheduled and heartbeats are not taken in.
     pub fn is_leading(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+    }
+
+    /// Whether this member leads or did within this time: others may not know yet that it ceased to.
+    pub fn led_within(&self, time: Duration, now: Now) -> bool {
+        let until = self.led_until.load(Ordering::Acquire);
+        until != 0 && now.mono.since(Mono(until)) < time
     }
 
     /// What this leader knows, and what it still waits for before it schedules and buries.
