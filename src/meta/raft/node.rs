@@ -303,9 +303,11 @@ impl Node {
                 self.raw.mut_store().set_applied(applied);
             }
             Input::Cut(cut) => {
-                self.raw.mut_store().cut(cut);
-                out.persist
-                    .push(Persist { write: LogWrite { cut: Some(cut), ..LogWrite::default() }, ..Persist::default() });
+                // Written after a whole state that came while the own was flushed, an older cut would hide that the log begins anew.
+                if self.raw.mut_store().cut(cut) {
+                    let write = LogWrite { cut: Some(cut), ..LogWrite::default() };
+                    out.persist.push(Persist { write, ..Persist::default() });
+                }
             }
         }
     }

@@ -85,12 +85,13 @@ impl LogView {
         Some(Truncated { index, term: self.term(index).ok()? })
     }
 
-    /// Forgets everything up to and with `cut`.
-    pub(super) fn cut(&mut self, cut: Truncated) {
-        if let Some(at) = self.at(cut.index + 1) {
-            self.entries.drain(..at.min(self.entries.len()));
-            self.cut = cut;
-        }
+    /// Forgets everything up to and with `cut`; false when the log begins later already: a whole state came meanwhile.
+    #[must_use]
+    pub(super) fn cut(&mut self, cut: Truncated) -> bool {
+        let Some(at) = self.at(cut.index + 1).filter(|_| cut.index > self.cut.index) else { return false };
+        self.entries.drain(..at.min(self.entries.len()));
+        self.cut = cut;
+        true
     }
 }
 
@@ -142,5 +143,24 @@ impl Storage for LogView {
         (meta.index, meta.term) = (*index, *term);
         meta.set_conf_state(conf.clone());
         Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r2_a_cut_that_was_meant_before_a_whole_state_came_is_none() {
+        let entry = |index| Entry { index, term: 1, ..Entry::default() };
+        let loaded = LoadedLog { entries: (1..=130).map(entry).collect(), ..LoadedLog::default() };
+        let mut view = LogView::new(loaded, Applied::default());
+        let meant = Truncated { index: 120, term: 1 };
+        view.reset(Truncated { index: 145, term: 2 }, ConfState::default());
+        assert!(!view.cut(meant));
+        assert_eq!((view.cut_index(), view.last()), (145, 145));
+        view.append(&(146..=160).map(entry).collect::<Vec<_>>());
+        assert!(view.cut(Truncated { index: 150, term: 1 }));
+        assert_eq!((view.cut_index(), view.entries.len()), (150, 10));
     }
 }
