@@ -144,6 +144,24 @@ pub(super) async fn answers(app: &App, urls: &[String]) -> bool {
     asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success()))
 }
 
+/// Has the next leader answer a request that this member took as the leader and did not carry out, or must not answer any more. `None`:
+/// there is none in time, or it is this member.
+pub(super) async fn next_leader(app: &App, request: Request) -> Option<Response<Body>> {
+    let found = async {
+        loop {
+            if let Some(urls) = leader_urls(app) {
+                return Some(urls);
+            }
+            if app.meta.is_leader() {
+                return None;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let urls = tokio::time::timeout(LEADER_PATIENCE, found).await.ok()??;
+    pass_on(app, urls, request).await.ok()
+}
+
 /// Has the next leader answer a request without a body that this member began to answer as the leader.
 pub(super) async fn again(app: &App, method: &str, uri: &str) -> Result<Reply, String> {
     let found = async {

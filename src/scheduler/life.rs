@@ -11,7 +11,7 @@ use super::{
     view::ClusterView,
 };
 use crate::{
-    model::{Mono, NodeState, RegionId, Rule, StoreId, StoreState},
+    model::{KeyRange, Mono, NodeState, RegionId, Rule, StoreId, StoreState},
     store::{StoreInfo, index::Held},
 };
 
@@ -107,6 +107,8 @@ pub enum Unburied {
     NotPrepared,
     /// It has not reported since the index became empty.
     NoReport,
+    /// It is down, and nobody has reported some keys: their regions may have peers on it. The index decides in so long a time.
+    Unheard(Duration),
     /// It reports regions that the index does not know; the index decides in so long a time.
     Reports(u32, Duration),
 }
@@ -141,7 +143,8 @@ impl Burying {
     /// What keeps an Offline store from being buried; `None`: nothing. `prepared`: whether scheduling may act.
     ///
     /// It is empty for certain when the index knows no region of it and a report of the store itself, made after that, says the same.
-    /// A store that is Down or destroyed will not report, and need not.
+    /// A store that is Down will not report, and need not when the index knows the regions of all keys; one that is destroyed need not
+    /// either.
     pub fn obstacle(&self, view: &ClusterView<'_>, store: &StoreInfo, prepared: bool) -> Option<Unburied> {
         if let Some(such_as) = view.regions.of_store(store.id(), Held::Any, 1).first().copied() {
             let left = view.regions.count_of_store(store.id(), Held::Any);
@@ -150,13 +153,17 @@ impl Burying {
         if !prepared {
             return Some(Unburied::NotPrepared);
         }
-        if store.record.physically_destroyed || filter::is_down(view, store) {
+        if store.record.physically_destroyed {
             return None;
         }
         let Some(since) = self.empty_since.get(&store.id()) else { return Some(Unburied::NoReport) };
         let empty_for = view.now.mono.since(*since);
         if empty_for >= INDEX_DECIDES_AFTER {
             return None;
+        }
+        if filter::is_down(view, store) {
+            let unheard = view.regions.holes(&KeyRange::default(), 1);
+            return (!unheard.is_empty()).then(|| Unburied::Unheard(INDEX_DECIDES_AFTER - empty_for));
         }
         if store.last_heartbeat.is_none_or(|at| at <= *since) {
             return Some(Unburied::NoReport);
@@ -326,6 +333,23 @@ mod tests {
         w.stores.put_record(Arc::new(record), w.now);
         assert_eq!(obstacle(&mut w, &mut b, true), None);
         assert_eq!(obstacle(&mut w, &mut b, false), Some(Unburied::NotPrepared));
+    }
+
+    #[test]
+    fn s9_a_store_that_is_down_is_not_buried_while_regions_are_unknown() {
+        let (mut w, mut b) = (World::new(4), Burying::new());
+        w.set_state(4, StoreState::Offline);
+        let range = |start: &[u8], end: &[u8]| KeyRange { start: start.to_vec().into(), end: end.to_vec().into() };
+        let mut half = World::region(1, &[1, 2, 3]);
+        Arc::make_mut(&mut half.meta).range = range(b"", b"m");
+        w.report(half);
+        pass(&mut w, 1800);
+        let left = Duration::from_secs(600);
+        assert_eq!(obstacle(&mut w, &mut b, true), Some(Unburied::Unheard(left)), "who knows where the other half is");
+        let mut other = World::region(2, &[1, 2, 3]);
+        Arc::make_mut(&mut other.meta).range = range(b"m", b"");
+        w.report(other);
+        assert_eq!(obstacle(&mut w, &mut b, true), None);
     }
 
     #[test]

@@ -85,6 +85,11 @@ impl Problem {
         Self::Other(Box::new(Reply::json(StatusCode::NOT_FOUND, &Value::Null)))
     }
 
+    /// Nothing was done, since this member does not lead.
+    fn not_leader(text: String) -> Self {
+        Self::Other(Box::new(Reply { not_leader: true, ..Self::failed(text).into_reply() }))
+    }
+
     /// As an answer.
     pub(super) fn into_reply(self) -> Reply {
         match self {
@@ -138,6 +143,7 @@ impl From<MetaError> for Problem {
     fn from(error: MetaError) -> Self {
         match error {
             MetaError::Refused(refusal) => refusal.into(),
+            MetaError::NotLeader { .. } => Self::not_leader(error.to_string()),
             other => Self::failed(other.to_string()),
         }
     }
@@ -151,8 +157,8 @@ impl From<ApiError> for Problem {
             ApiError::Meta(error) => error.into(),
             ApiError::Admin(error) => error.into(),
             ApiError::Members(error) => error.into(),
-            ApiError::NotLeader
-            | ApiError::Invalid(_)
+            ApiError::NotLeader => Self::not_leader(error.to_string()),
+            ApiError::Invalid(_)
             | ApiError::Coded(..)
             | ApiError::Bare(_)
             | ApiError::Argument(_)

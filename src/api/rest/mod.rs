@@ -46,9 +46,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{ConnectInfo, Request as HttpRequest, State},
-    http::{HeaderName, HeaderValue, Method, Response, StatusCode},
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode, request::Parts},
 };
 use tokio::sync::Mutex;
 
@@ -102,13 +102,31 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respo
         Ok(stays) => stays,
         Err(answer) => return *answer,
     };
-    let mut answer = dispatch(&shared, route, params, request).await.into_response();
+    let (parts, body) = match whole(request).await {
+        Ok(request) => request,
+        Err(reply) => return reply.into_response(),
+    };
+    let reply = dispatch(&shared, route, params, parts.clone(), body.clone()).await;
     // What was read as the leader may be another leader's past by now (L6).
-    if led && reads && !route.local && !shared.app.meta.is_leader() {
-        return Reply::text(StatusCode::SERVICE_UNAVAILABLE, NO_LEADER).into_response();
+    let past = led && reads && !shared.app.meta.is_leader();
+    if !route.local && (past || reply.not_leader) {
+        let request = HttpRequest::from_parts(parts, Body::from(body));
+        let refused = if past { Reply::text(StatusCode::SERVICE_UNAVAILABLE, NO_LEADER) } else { reply };
+        return forward::next_leader(&shared.app, request).await.unwrap_or_else(|| refused.into_response());
     }
+    let mut answer = reply.into_response();
     answer.headers_mut().extend(fresh.into_iter().flatten());
     answer
+}
+
+/// A request with all of its body.
+async fn whole(request: HttpRequest) -> Result<(Parts, Bytes), Reply> {
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(body)) => Ok((parts, body)),
+        Ok(Err(_)) => Err(Reply::go_error(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large")),
+        Err(_) => Err(Reply::go_error(StatusCode::REQUEST_TIMEOUT, "http: request body came too slowly")),
+    }
 }
 
 type Params = Vec<(&'static str, String)>;
@@ -139,13 +157,7 @@ fn find(shared: &Shared, request: &HttpRequest) -> Result<(&'static Route, Param
     Ok((route, params))
 }
 
-async fn dispatch(shared: &Shared, route: &Route, params: Params, request: HttpRequest) -> Reply {
-    let (parts, body) = request.into_parts();
-    let body = match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return Reply::go_error(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large"),
-        Err(_) => return Reply::go_error(StatusCode::REQUEST_TIMEOUT, "http: request body came too slowly"),
-    };
+async fn dispatch(shared: &Shared, route: &Route, params: Params, parts: Parts, body: Bytes) -> Reply {
     let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let request = Request {
         app: shared.app.clone(),

@@ -45,6 +45,8 @@ pub(in crate::api) struct Reply {
     pub(super) nosniff: bool,
     /// `Location`.
     pub(super) location: Option<String>,
+    /// This member does not lead and has done nothing: the next leader can be asked the same.
+    pub(super) not_leader: bool,
     /// The body.
     pub(super) body: Content,
 }
@@ -64,7 +66,15 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Reply {
     fn new(status: StatusCode, content_type: Option<&'static str>, body: Vec<u8>) -> Self {
-        Self { status, content_type, error_code: None, nosniff: false, location: None, body: Content::Bytes(body) }
+        Self {
+            status,
+            content_type,
+            error_code: None,
+            nosniff: false,
+            location: None,
+            not_leader: false,
+            body: Content::Bytes(body),
+        }
     }
 
     /// v1's JSON: indented by two blanks, a newline at the end.

@@ -47,6 +47,10 @@ pub fn unburied(what: &Unburied) -> String {
     match what {
         Unburied::Regions { left, such_as } => format!("{left} regions are still on it, such as {such_as}"),
         Unburied::NotPrepared => "too little is known since this leader started".to_owned(),
+        Unburied::Unheard(left) => format!(
+            "it is down, and nobody has reported some keys, whose regions may have peers on it; the index decides in {} s",
+            left.as_secs()
+        ),
         Unburied::NoReport => "it is empty; waiting for its next report to say so too".to_owned(),
         Unburied::Reports(count, left) => format!(
             "no region is known on it, but its last report counts {count}; the index decides in {}",
