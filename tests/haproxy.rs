@@ -165,7 +165,7 @@ async fn once(call: Call, url: &str, mut kept: PdClient<tonic::transport::Channe
             let mut client = PdClient::connect(url.to_owned()).await.map_err(|e| format!("{e:?}"))?;
             client.get_members(members).await.map(drop).map_err(|e| format!("{e:?}"))
         }
-        Call::GrpcKept => match kept.get_members(members).await {
+        Call::GrpcKept => match kept.get_members(members.clone()).await {
             // It was never sent, since the connection had just ended; PD's clients try that again by themselves.
             Err(status) if status.code() == tonic::Code::Cancelled => kept.get_members(members).await,
             answer => answer,

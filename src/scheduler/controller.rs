@@ -24,6 +24,7 @@ use records::Records;
 use waiting::Waiting;
 
 use super::{
+    checker::deny::Cause,
     effect::{Effect, Event},
     limit::Limits,
     operator::{CancelReason, Kind, Operator, StoreInfluence},
@@ -124,18 +125,15 @@ impl Controller {
     /// What stands against it. All of `ops` are then cancelled and recorded.
     pub fn add(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, out: &mut Vec<Effect>) -> Result<(), Reason> {
         if let Err(refusal) = self.admissible(view, &ops) {
-            for mut op in ops {
-                op.cancel(refusal.cancel, view.now);
-                self.bury(op, view.now, out);
-            }
+            self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
         self.admit(view, ops, out);
         Ok(())
     }
 
-    /// Puts operators into the waiting queue (schedulers and checkers) and promotes what can run. What cannot run yet for want
-    /// of tokens or room waits until it expires.
+    /// Puts operators of a scheduler into the waiting queue and promotes what can run. What cannot run yet for want of tokens or
+    /// room waits until it expires, or until a label holds its region for this cause.
     ///
     /// # Errors
     /// What stands against it for good; all of `ops` are then cancelled and recorded.
@@ -143,18 +141,24 @@ impl Controller {
         &mut self,
         view: &ClusterView<'_>,
         ops: Vec<Operator>,
+        cause: Option<Cause>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reason> {
         if let Err(refusal) = self.may_wait(view, &ops) {
-            for mut op in ops {
-                op.cancel(refusal.cancel, view.now);
-                self.bury(op, view.now, out);
-            }
+            self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
-        self.waiting.push(ops);
+        self.waiting.push(ops, cause);
         self.promote(view, out);
         Ok(())
+    }
+
+    /// Cancels operators that were not started.
+    fn give_up(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, why: CancelReason, out: &mut Vec<Effect>) {
+        for mut op in ops {
+            op.cancel(why, view.now);
+            self.bury(op, view.now, out);
+        }
     }
 
     /// A region left the index. The other half of a merge is left to its own report: it ends well when it has the range.

@@ -1,10 +1,11 @@
-//! grant-leader: gathers the leaders of regions with a peer there on stores, and keeps them there.
+//! grant-leader: gathers the leaders of regions with a peer there on stores, and keeps them there. As with evict-leader, no label
+//! holds it: a person asks for it.
 
 use super::{
     config::Grant,
     dice::Dice,
     leader::{TRIES, candidates, transfer},
-    pick::{draw, may_balance},
+    pick::{draw, is_calm},
     round::{Input, Round, Why},
 };
 use crate::{
@@ -27,7 +28,7 @@ pub(super) fn leaders(input: &Input<'_>, config: &Grant, dice: &mut Dice) -> Rou
             if kept || round.has(region.id()) {
                 continue;
             }
-            let found = may_balance(input, &region).and_then(|()| {
+            let found = is_calm(input, &region).and_then(|()| {
                 if !candidates(input, &region).iter().any(|s| s.id() == *store) {
                     return Err(Why::NoTarget);
                 }

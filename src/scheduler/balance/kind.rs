@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::scheduler::outcome::ScheduleLimit;
+use crate::scheduler::{checker::deny::Cause, outcome::ScheduleLimit};
 
 /// A kind of scheduler that Berth runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,6 +93,23 @@ impl Kind {
             | Kind::ShuffleLeader
             | Kind::EvictSlowStore
             | Kind::EvictStoppingStore => ScheduleLimit::Leader,
+        }
+    }
+
+    /// Why its operators touch a region, for labels that may hold them; `None`: a person or a store's trouble asks, and no label
+    /// holds it.
+    pub fn cause(self) -> Option<Cause> {
+        match self {
+            Kind::EvictLeader | Kind::GrantLeader | Kind::EvictSlowStore | Kind::EvictStoppingStore => None,
+            Kind::BalanceLeader
+            | Kind::BalanceRegion
+            | Kind::HotRegion
+            | Kind::Label
+            | Kind::ShuffleLeader
+            | Kind::ShuffleRegion
+            | Kind::ScatterRange
+            | Kind::ShuffleHotRegion
+            | Kind::GrantHotRegion => Some(Cause::Balance),
         }
     }
 

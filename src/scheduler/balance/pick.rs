@@ -38,8 +38,14 @@ pub(super) fn draw(
     dice.one(&found).cloned()
 }
 
-/// Whether a scheduler may touch the region: it has a leader, no operator, nobody lags, and no label holds it.
+/// Whether a scheduler may touch the region: it is calm, and no label holds it.
 pub(super) fn may_balance(input: &Input<'_>, region: &Region) -> Result<(), Why> {
+    is_calm(input, region)?;
+    denied(input.view, region, Cause::Balance).map_err(Why::Region)
+}
+
+/// Whether the region has a leader and no operator, nobody lags, and it is not hot.
+pub(super) fn is_calm(input: &Input<'_>, region: &Region) -> Result<(), Why> {
     is_idle(input, region)?;
     if let Some(peer) = region.down.first().map(|d| d.peer).or(region.pending.first().copied()) {
         return Err(Why::Region(Reason::PendingPeer(peer)));
@@ -47,7 +53,7 @@ pub(super) fn may_balance(input: &Input<'_>, region: &Region) -> Result<(), Why>
     if input.hot.is_hot(region.id(), input.view.settings.schedule.hot_region_cache_hits_threshold) {
         return Err(Why::Hot);
     }
-    denied(input.view, region, Cause::Balance).map_err(Why::Region)
+    Ok(())
 }
 
 /// Whether the region has a leader, no operator and no joint state to leave.

@@ -316,7 +316,7 @@ fn look(
         if !has_room(&running.spec.config, view, controller) {
             break;
         }
-        added |= controller.add_waiting(view, vec![op], out).is_ok();
+        added |= controller.add_waiting(view, vec![op], kind.cause(), out).is_ok();
     }
     let (shortest, longest) = kind.intervals();
     running.interval = if added { shortest } else { (running.interval * GROWTH_TENTHS / 10).min(longest) };

@@ -9,13 +9,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Peer, Region, Role, names::desc},
+    model::{KeyRange, Peer, Region, RegionLabel, RegionLabelRule, Role, names::desc},
     scheduler::{
         effect::DispatchSource,
         operator::{
             Builder, Priority, Status,
             testing::{World, region},
         },
+        region_label::LabelIndex,
     },
 };
 
@@ -130,7 +131,7 @@ fn limits_by_kind_hold_at_admission() {
     assert!(controller.add(&world.view(), vec![lead(&world, 6, 2, Kind::ADMIN)], &mut out).is_ok());
     // The fifth waits for the end of one, and a sixth of its sort would not wait for ever either.
     out.clear();
-    controller.add_waiting(&world.view(), vec![lead(&world, 5, 2, Kind::default())], &mut out).unwrap();
+    controller.add_waiting(&world.view(), vec![lead(&world, 5, 2, Kind::default())], None, &mut out).unwrap();
     assert_eq!((controller.all_waiting().len(), out.len()), (1, 0));
     let mut moved = three(1);
     moved.leader = Some(12.into());
@@ -138,7 +139,7 @@ fn limits_by_kind_hold_at_admission() {
     controller.on_heartbeat(&world.view(), &moved, &mut out);
     assert_eq!(told(&out), ["SUCCESS 1 ", "added 5", "command 5 create", "send 5"]);
     out.clear();
-    controller.add_waiting(&world.view(), vec![lead(&world, 7, 2, Kind::default())], &mut out).unwrap();
+    controller.add_waiting(&world.view(), vec![lead(&world, 7, 2, Kind::default())], None, &mut out).unwrap();
     world.pass(Duration::from_secs(3));
     controller.tick(&world.view(), &mut out);
     assert!(told(&out).contains(&"CANCEL 7 expired".to_owned()), "{:?}", told(&out));
@@ -166,13 +167,34 @@ fn leaving_a_joint_state_is_never_limited() {
 }
 
 #[test]
+fn o7_a_label_that_comes_while_an_operator_waits_holds_it() {
+    for (cause, wanted) in [(Some(Cause::Balance), "CANCEL 5 stale status"), (None, "added 5")] {
+        let (mut world, mut controller) = world(9);
+        let mut out = Vec::new();
+        for id in 1..=4 {
+            controller.add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &mut out).unwrap();
+        }
+        let waits = vec![lead(&world, 5, 2, Kind::default())];
+        controller.add_waiting(&world.view(), waits, cause, &mut out).unwrap();
+        assert_eq!(controller.all_waiting().len(), 1);
+        let deny = RegionLabel { key: "schedule".into(), value: "deny".into(), ..RegionLabel::default() };
+        let keep = RegionLabelRule { id: "keep".into(), index: 0, labels: vec![deny], ranges: vec![KeyRange::all()] };
+        world.settings.labels = Arc::new(LabelIndex::new(vec![Arc::new(keep)]));
+        out.clear();
+        controller.cancel(&world.view(), 1.into(), &mut out);
+        assert!(told(&out).contains(&wanted.to_owned()), "{cause:?}: {:?}", told(&out));
+        assert_eq!(controller.all_waiting().len(), 0);
+    }
+}
+
+#[test]
 fn the_waiting_queue_is_bounded_by_description() {
     let (world, mut controller) = world(20);
     let mut out = Vec::new();
     for id in 1..=9 {
-        controller.add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], &mut out).unwrap();
+        controller.add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], None, &mut out).unwrap();
     }
-    let tenth = controller.add_waiting(&world.view(), vec![lead(&world, 10, 2, Kind::default())], &mut out);
+    let tenth = controller.add_waiting(&world.view(), vec![lead(&world, 10, 2, Kind::default())], None, &mut out);
     assert_eq!(tenth, Err(Reason::ScheduleLimit(ScheduleLimit::Waiting)));
     assert_eq!(told(&out).last().unwrap(), "CANCEL 10 exceed wait limit");
 }
@@ -293,7 +315,7 @@ proptest! {
                 Act::Wait { region, to } => {
                     let op = mv(&world, region, 3, to, Priority::Medium);
                     stock[region as usize - 1] = op.clone();
-                    let _ = controller.add_waiting(&world.view(), vec![op], &mut out);
+                    let _ = controller.add_waiting(&world.view(), vec![op], None, &mut out);
                 }
                 Act::Heartbeat { region: id, bump, leader } => {
                     let old = world.regions.get(RegionId(id)).unwrap();

@@ -6,8 +6,9 @@ use super::Controller;
 use crate::{
     model::names::cancel,
     scheduler::{
+        checker::deny::{self, Cause},
         effect::Effect,
-        operator::{Operator, Priority, Status},
+        operator::{CancelReason, Operator, Priority, Status},
         view::ClusterView,
     },
 };
@@ -18,10 +19,18 @@ const MOST: usize = 1024;
 /// How often each priority is served, lowest first.
 const WEIGHTS: [i64; 4] = [1, 4, 9, 16];
 
+/// What starts together, and why it would.
+#[derive(Debug)]
+struct Entry {
+    ops: Vec<Operator>,
+    /// Asked again before the start: a label may come meanwhile. `None`: no label holds it.
+    cause: Option<Cause>,
+}
+
 /// One queue a priority. A merge's two operators wait as one entry.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    queues: [VecDeque<Vec<Operator>>; 4],
+    queues: [VecDeque<Entry>; 4],
     by_desc: BTreeMap<String, u64>,
     /// What each queue is owed: the one that is owed most comes next (smooth weighted turns, no chance needed).
     credit: [i64; 4],
@@ -41,14 +50,14 @@ impl Waiting {
         self.has_room() && ops.iter().all(|op| self.by_desc.get(&op.desc).copied().unwrap_or(0) < most)
     }
 
-    pub(super) fn push(&mut self, ops: Vec<Operator>) {
+    pub(super) fn push(&mut self, ops: Vec<Operator>, cause: Option<Cause>) {
         let Some(first) = ops.first() else { return };
         *self.by_desc.entry(first.desc.clone()).or_default() += 1;
-        self.queues[slot(first.priority)].push_back(ops);
+        self.queues[slot(first.priority)].push_back(Entry { ops, cause });
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Operator> {
-        self.queues.iter().flatten().flatten()
+        self.queues.iter().flatten().flat_map(|entry| &entry.ops)
     }
 
     /// Which queues have something, in the order of their turn.
@@ -62,9 +71,9 @@ impl Waiting {
         Some(best)
     }
 
-    fn pop(&mut self, slot: usize) -> Option<Vec<Operator>> {
-        let ops = self.queues[slot].pop_front()?;
-        if let Some(first) = ops.first()
+    fn pop(&mut self, slot: usize) -> Option<Entry> {
+        let entry = self.queues[slot].pop_front()?;
+        if let Some(first) = entry.ops.first()
             && let Some(count) = self.by_desc.get_mut(&first.desc)
         {
             *count = count.saturating_sub(1);
@@ -72,7 +81,23 @@ impl Waiting {
                 self.by_desc.remove(&first.desc);
             }
         }
-        Some(ops)
+        Some(entry)
+    }
+
+    fn put_back(&mut self, slot: usize, entry: Entry) {
+        if let Some(first) = entry.ops.first() {
+            *self.by_desc.entry(first.desc.clone()).or_default() += 1;
+        }
+        self.queues[slot].push_front(entry);
+    }
+}
+
+impl Entry {
+    /// Whether a label holds one of its regions. A region that is gone is for admission to refuse.
+    fn is_held(&self, view: &ClusterView<'_>) -> bool {
+        let Some(cause) = self.cause else { return false };
+        let mut regions = self.ops.iter().filter_map(|op| view.regions.get(op.region));
+        regions.any(|region| deny::denied(view, &region, cause).is_err())
     }
 }
 
@@ -91,36 +116,26 @@ impl Controller {
     pub(super) fn promote(&mut self, view: &ClusterView<'_>, out: &mut Vec<Effect>) {
         let mut tried = [false; 4];
         while let Some(slot) = self.waiting.turn(&tried) {
-            let Some(mut ops) = self.waiting.pop(slot) else { break };
-            if ops.iter().any(|op| op.is_expired(view.now)) {
-                for mut op in ops {
+            let Some(entry) = self.waiting.pop(slot) else { break };
+            if entry.ops.iter().any(|op| op.is_expired(view.now)) {
+                for mut op in entry.ops {
                     op.end(Status::Expired, cancel::EXPIRED, view.now);
                     self.bury(op, view.now, out);
                 }
                 continue;
             }
-            match self.admissible(view, &ops) {
-                Ok(()) => self.admit(view, ops, out),
+            if entry.is_held(view) {
+                self.give_up(view, entry.ops, CancelReason::StaleStatus, out);
+                continue;
+            }
+            match self.admissible(view, &entry.ops) {
+                Ok(()) => self.admit(view, entry.ops, out),
                 Err(refusal) if refusal.passes() => {
-                    self.waiting.put_back(slot, std::mem::take(&mut ops));
+                    self.waiting.put_back(slot, entry);
                     tried[slot] = true;
                 }
-                Err(refusal) => {
-                    for mut op in ops {
-                        op.cancel(refusal.cancel, view.now);
-                        self.bury(op, view.now, out);
-                    }
-                }
+                Err(refusal) => self.give_up(view, entry.ops, refusal.cancel, out),
             }
         }
-    }
-}
-
-impl Waiting {
-    fn put_back(&mut self, slot: usize, ops: Vec<Operator>) {
-        if let Some(first) = ops.first() {
-            *self.by_desc.entry(first.desc.clone()).or_default() += 1;
-        }
-        self.queues[slot].push_front(ops);
     }
 }

@@ -24,10 +24,12 @@ pub(super) struct Deny;
 
 /// Whether an operator is held by a deny rule under this scope.
 fn is_held(op: &Operator, scope: DenyScope) -> bool {
-    if op.kind.has(Kind::ADMIN) || op.desc == desc::LEAVE_JOINT_STATE || op.desc.starts_with("evict-leader") {
+    let begins = |words: &[&str]| words.iter().any(|word| op.desc.starts_with(word));
+    if op.kind.has(Kind::ADMIN) || op.desc == desc::LEAVE_JOINT_STATE || begins(&["evict-", "grant-leader"]) {
         return false;
     }
-    let balance = ["balance-", "merge-", "hot-", "scatter", "shuffle-"].iter().any(|p| op.desc.starts_with(p));
+    let hot = ["transfer-hot-", "move-hot-", "random-move-hot-", "grant-hot-"];
+    let balance = begins(&hot) || begins(&["balance-", "merge-", "scatter", "shuffle-", "label-reject-"]);
     let moves = [
         desc::MOVE_TO_BETTER_LOCATION,
         desc::REPLACE_RULE_OFFLINE_PEER,
