@@ -36,6 +36,9 @@ const CAMPAIGN_AFTER: usize = 2;
 /// Fewest different waiting times to draw from; with fewer, two campaign at once too often.
 const MIN_SPREAD: usize = 4;
 
+/// How often a waiting time doubles at most after campaigns that a quorum wanted and that came to nothing.
+const MAX_DOUBLINGS: u32 = 3;
+
 /// A learner that lacks no more entries than this has caught up.
 const CAUGHT_UP: u64 = 64;
 
@@ -150,6 +153,9 @@ pub(in crate::meta) struct Node {
     seed: u64,
     /// Campaigns so far, so that each waits for another time.
     campaigns: u64,
+    /// Of those, how many in a row a quorum wanted and that came to nothing. Two at once are one; more of them are disks that take
+    /// longer for a vote than a campaign lasts.
+    failed: u32,
     /// To be sent with what follows the next write.
     after_write: Vec<Message>,
     /// It does not try to lead.
@@ -160,12 +166,12 @@ pub(in crate::meta) struct Node {
 impl Node {
     pub(in crate::meta) fn new(options: NodeOptions, log: &slog::Logger) -> raft::Result<Self> {
         let NodeOptions { id, log: loaded, applied, election_ticks, seed, bugs } = options;
-        let first = election_ticks + CAMPAIGN_AFTER;
+        let (first, spread) = waits(election_ticks);
         let config = Config {
             id: id.0,
             election_tick: election_ticks,
             min_election_tick: first,
-            max_election_tick: first + (election_ticks / 2).max(MIN_SPREAD),
+            max_election_tick: (first + spread) << MAX_DOUBLINGS,
             heartbeat_tick: 1,
             applied: applied.index,
             max_size_per_msg: MAX_MESSAGE_BYTES,
@@ -179,7 +185,7 @@ impl Node {
         config.validate()?;
         let raw = RawNode::new(&config, LogView::new(loaded, applied), log)?;
         let guard = Guard::new(election_ticks, bugs);
-        let mut node = Self { raw, guard, seed, campaigns: 0, after_write: vec![], held_back: false, bugs };
+        let mut node = Self { raw, guard, seed, campaigns: 0, failed: 0, after_write: vec![], held_back: false, bugs };
         node.draw_timeout();
         Ok(node)
     }
@@ -320,9 +326,12 @@ impl Node {
         if !self.is_leader() && (unready || self.is_installing() || self.held_back) {
             return;
         }
+        let was = self.raw.raft.state;
         self.raw.tick();
         let campaigns = matches!(self.raw.raft.state, StateRole::PreCandidate | StateRole::Candidate);
-        self.campaigns += u64::from(campaigns && self.raw.raft.election_elapsed == 0);
+        let begins = campaigns && self.raw.raft.election_elapsed == 0;
+        self.campaigns += u64::from(begins);
+        self.failed += u32::from(begins && was == StateRole::Candidate);
     }
 
     /// A received state is not applied yet. Raft would look for entries before it if it campaigned now.
@@ -358,10 +367,13 @@ impl Node {
     /// Raft draws its election timeouts from the thread's randomness. Drawn here instead, the same seed does the same again.
     fn draw_timeout(&mut self) {
         let raft = &mut self.raw.raft;
-        let first = raft.election_timeout() + CAMPAIGN_AFTER;
-        let spread = (raft.election_timeout() / 2).max(MIN_SPREAD) as u64;
-        let drawn = mix(self.seed ^ mix(raft.term ^ mix(self.campaigns))) % spread;
-        raft.set_randomized_election_timeout(first + drawn as usize);
+        let (first, spread) = waits(raft.election_timeout());
+        let drawn = mix(self.seed ^ mix(raft.term ^ mix(self.campaigns))) % spread as u64;
+        if raft.leader_id != 0 {
+            self.failed = 0;
+        }
+        let doublings = self.failed.saturating_sub(1).min(MAX_DOUBLINGS);
+        raft.set_randomized_election_timeout((first + drawn as usize) << doublings);
     }
 
     /// One round of the crate's own protocol: the order of these steps is its documentation's.
@@ -392,10 +404,8 @@ impl Node {
             hard = hard.map(|h| HardMark { vote: 0, ..h });
         }
         let write = LogWrite { entries, hard, cut: None, reset, sync };
-        // That a leader was heard is not forgotten by a crash: nobody is voted for after a start either. Its confirmation need not wait.
-        let is_confirmation = |m: &Message| m.get_msg_type() == MessageType::MsgHeartbeatResponse;
         let (at_once, mut then_send): (Vec<_>, Vec<_>) =
-            ready.take_persisted_messages().into_iter().partition(is_confirmation);
+            ready.take_persisted_messages().into_iter().partition(promises_nothing);
         out.send.extend(at_once);
         for mut message in self.after_write.drain(..) {
             message.term = self.raw.raft.term;
@@ -460,6 +470,20 @@ impl Node {
         let entry = log.slice(index, index + 1, None, context).ok()?.pop()?;
         Some((entry.term, entry.data.to_vec()))
     }
+}
+
+/// The shortest time without a leader before a campaign, and how many longer ones there are to draw from; in ticks.
+fn waits(election_ticks: usize) -> (usize, usize) {
+    (election_ticks + CAMPAIGN_AFTER, (election_ticks / 2).max(MIN_SPREAD))
+}
+
+/// Whether a message may leave before what came before it is on disk. That a leader was heard is not forgotten by a crash: nobody is
+/// voted for after a start either. To ask whether a vote could be won, and to answer that, binds nobody.
+fn promises_nothing(message: &Message) -> bool {
+    matches!(
+        message.get_msg_type(),
+        MessageType::MsgHeartbeatResponse | MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse
+    )
 }
 
 /// A number that looks random, from another.

@@ -1,4 +1,5 @@
-//! One job of the leader's disk that does not end for a while: up to 3 s nothing follows from it, above it somebody else leads.
+//! One job of the leader's disk that does not end for a while: up to 3 s nothing follows from it, above it somebody else leads. And
+//! disks that are slow everywhere and for good.
 
 use futures::FutureExt as _;
 
@@ -40,7 +41,7 @@ impl World {
         let patience = 3 * SECOND + 110 * MS;
         while self.now < begun + lasts {
             self.happen()?;
-            let serves = self.machines[at].run.as_ref().is_some_and(|r| r.meta.is_leader());
+            let serves = self.serves(at);
             match self.now - begun <= patience {
                 true => seen.served.0 += u64::from(serves),
                 false => seen.served.1 += u64::from(serves),
@@ -55,6 +56,26 @@ impl World {
         seen.terms.1 = self.term(at);
         self.settle()?;
         Ok(seen)
+    }
+
+    /// Every job of every disk takes so long, and the leader is gone. How long until another serves, nanoseconds.
+    fn elect_on_slow_disks(mut self, latency: u64) -> Result<u64, String> {
+        self.run_until(10 * SECOND)?;
+        let at = self.leader().ok_or("nobody leads")?;
+        self.machines.iter_mut().for_each(|m| m.slow_disk = latency);
+        self.machines[at].paused = true;
+        let begun = self.now;
+        while (0..self.machines.len()).all(|other| other == at || !self.serves(other)) {
+            self.happen()?;
+            if self.now > begun + 60 * SECOND {
+                return Err(format!("nobody leads after a minute, {} terms later", self.term((at + 1) % 3)));
+            }
+        }
+        Ok(self.now - begun)
+    }
+
+    fn serves(&self, at: usize) -> bool {
+        self.machines[at].run.as_ref().is_some_and(|r| r.meta.is_leader())
     }
 
     /// Whether somebody gives a timestamp at once. (The clients of this world may all be waiting for writes.)
@@ -99,5 +120,14 @@ fn l1_t1_a_leader_whose_disk_hangs_for_longer_leads_no_more_and_timestamps_go_on
         let seen = hang(seed, lasts * MS);
         assert!(seen.served.0 > 0 && seen.served.1 == 0 && !seen.leads_at_the_end, "seed {seed}: {seen:?}");
         assert!(seen.terms.1 > seen.terms.0 && seen.silence < 2000, "seed {seed}: {seen:?}");
+    }
+}
+
+#[test]
+fn l3_disks_that_take_longer_for_a_vote_than_a_campaign_lasts_are_waited_for() {
+    for seed in 0..8 {
+        let plan = Plan { timings: RaftTimings::default(), members: 3, ..Plan::only(seed, &[]) };
+        let took = World::new(plan).elect_on_slow_disks(1500 * MS).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!(took < 40 * SECOND, "seed {seed}: {} ms", took / MS);
     }
 }
