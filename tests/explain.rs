@@ -209,6 +209,9 @@ async fn explained(site: &Site, drain: &Value, held: &[u64]) {
     let group = &drain["groups"][0];
     assert_eq!((&group["detail"], &group["ended_by"]), (&json!("import"), &json!(["settings", "expiry"])));
     assert_eq!(group["why"], "region label rule \"import\" says schedule=deny");
+    let rule = &group["rule"];
+    assert_eq!((&rule["id"], &rule["set_by"]["ip"]), (&json!("import"), &json!("127.0.0.1")));
+    assert!(rule["set_by"]["at"].is_string() && rule["seconds_left"].is_null(), "{rule}");
     let samples: Vec<u64> = group["samples"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap()).collect();
     assert!(samples.iter().all(|id| held.contains(id)), "{samples:?}");
 
@@ -220,6 +223,8 @@ async fn explained(site: &Site, drain: &Value, held: &[u64]) {
         format!("left: {} regions", held.len()),
         "no end in sight".into(),
         "why: region label rule \"import\" says schedule=deny".into(),
+        " from 127.0.0.1 at ".into(),
+        "holds until it is deleted".into(),
         "do:  remove the rule".into(),
     ] {
         assert!(text.contains(&part), "{part:?} is not in\n{text}");
@@ -230,6 +235,7 @@ async fn explained(site: &Site, drain: &Value, held: &[u64]) {
     let outcome = &region["outcome"];
     assert_eq!((&outcome["kind"], &outcome["reason"]), (&json!("blocked"), &json!("denied")));
     assert_eq!((&outcome["why"], &outcome["remedy"]), (&group["why"], &group["remedy"]));
+    assert_eq!(&outcome["rule"], rule);
     assert_eq!((&region["waits"]["asleep"], &region["operator"]), (&json!(true), &Value::Null));
     assert_eq!(region["as_if_nothing_held_it"], true);
     let stores = region["choices"][0]["stores"].as_array().unwrap();

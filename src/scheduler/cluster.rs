@@ -221,17 +221,21 @@ impl Cluster {
         (result, out)
     }
 
-    /// Puts new settings in force and wakes whatever waited for a change of them.
+    /// Puts new settings in force and wakes what waited for a change of them: everything that waits for settings when the configuration
+    /// changed, else the regions in the ranges whose rules or labels are others now.
     pub fn set_settings(&self, settings: Settings, now: Now) -> Vec<Effect> {
         let _turn = self.taps.input(Some(now), Input::Settings);
         let settings = Arc::new(settings);
         let old = self.settings.swap(Arc::clone(&settings));
         let changed = checks::changed_ranges(&old, &settings);
-        let told = |_: &ClusterView<'_>, d: &mut Deciding, _: &mut Vec<Effect>| {
+        let told = |view: &ClusterView<'_>, d: &mut Deciding, _: &mut Vec<Effect>| {
             if !self.is_leading() {
                 return;
             }
-            d.patrol.on_settings_changed(now.mono);
+            if checks::configured_otherwise(&old, &settings) {
+                d.patrol.on_settings_changed(now.mono);
+            }
+            d.patrol.note_halt(view);
             d.patrol.suspect_ranges(changed);
         };
         self.decide(now, told).1
@@ -333,7 +337,8 @@ impl Cluster {
         out
     }
 
-    /// One tick of patrol, work lists and pushes (every `patrol-region-interval`).
+    /// One tick (every 10 ms): pushes and time-outs of operators, burials, the preparation; and the patrol with its work lists when
+    /// `patrol-region-interval` has passed since its last turn. Nothing but the patrol follows that setting.
     pub fn tick(&self, now: Now) -> Vec<Effect> {
         let _turn = self.taps.input(Some(now), Input::Tick);
         let ((), out) = self.decide(now, |view, d, out| {
@@ -345,7 +350,9 @@ impl Cluster {
             d.controller.tick(view, out);
             if d.prepare.check(view, out) {
                 self.prepared.store(true, Ordering::Relaxed);
-                d.patrol.tick(view, &mut d.controller, out);
+                if d.patrol.is_due(view) {
+                    d.patrol.tick(view, &mut d.controller, out);
+                }
             }
         });
         out

@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
 };
 
+use admission::For;
 use journal::{Journal, Journals};
 use records::Records;
 use waiting::Waiting;
@@ -110,21 +111,21 @@ impl Controller {
         self.limits.remove(store);
     }
 
-    /// Whether `ops` would be admitted now; takes nothing.
+    /// Whether `ops` of a checker or a person would be admitted now; takes nothing.
     ///
     /// # Errors
     /// What stands against it.
     pub fn may_add(&self, view: &ClusterView<'_>, ops: &[Operator]) -> Result<(), Reason> {
-        self.admissible(view, ops).map_err(|refusal| refusal.reason)
+        self.admissible(view, ops, For::Repair).map_err(|refusal| refusal.reason)
     }
 
-    /// Admits and starts operators: limits, epoch, duplicates, priority in one step; nothing is taken when refused.
+    /// Admits and starts operators of a checker or a person: limits, epoch, duplicates, priority in one step; nothing is taken when refused.
     /// The effects hold the refusal's events too (`operator canceled` with `already exist` …).
     ///
     /// # Errors
     /// What stands against it. All of `ops` are then cancelled and recorded.
     pub fn add(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, out: &mut Vec<Effect>) -> Result<(), Reason> {
-        if let Err(refusal) = self.admissible(view, &ops) {
+        if let Err(refusal) = self.admissible(view, &ops, For::Repair) {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }

@@ -125,8 +125,10 @@ pub enum Reason {
 pub enum Wake {
     /// A store's tokens are refilled, at a time that is known.
     Tokens,
-    /// A running operator ends.
+    /// A running operator ends and makes room.
     OperatorEnd,
+    /// The operator that runs on the region ends.
+    OwnOperatorEnd,
     /// A store's record changes, it comes or goes, or what its filters see that lasts: state, space.
     Store,
     /// What passes changes on a store: busy, silent for a moment, snapshots under way, peers that lag.
@@ -146,7 +148,7 @@ impl Wake {
     pub fn name(self) -> &'static str {
         match self {
             Wake::Tokens => "tokens",
-            Wake::OperatorEnd => "operator-end",
+            Wake::OperatorEnd | Wake::OwnOperatorEnd => "operator-end",
             Wake::Store => "store",
             Wake::Load => "store-load",
             Wake::Settings => "settings",
@@ -164,7 +166,7 @@ impl Reason {
             Reason::Halted | Reason::SwitchedOff(_) => &[Wake::Settings],
             Reason::CheckerPaused(_) => &[Wake::Settings, Wake::Expiry],
             Reason::NotPrepared => &[Wake::Heartbeat, Wake::Tick],
-            Reason::OperatorRunning(_) => &[Wake::OperatorEnd],
+            Reason::OperatorRunning(_) => &[Wake::OwnOperatorEnd],
             // A limit that a person raises is a change of the store.
             Reason::StoreLimit { .. } => &[Wake::Tokens, Wake::Store],
             Reason::ScheduleLimit(_) => &[Wake::OperatorEnd, Wake::Settings],
@@ -207,26 +209,30 @@ impl Reason {
 pub(super) mod tests {
     use super::*;
 
-    /// One of each reason. A new one makes the match in [`Reason::name`] fail to compile; this list then fails the count below.
+    /// One of each reason, each named by the one before. A new one does not compile before it has its place here.
     pub(in crate::scheduler) fn all() -> Vec<Reason> {
-        vec![
-            Reason::Halted,
-            Reason::NotPrepared,
-            Reason::OperatorRunning(RegionId(1)),
-            Reason::StoreLimit { store: StoreId(1), kind: LimitKind::AddPeer },
-            Reason::ScheduleLimit(ScheduleLimit::Replica),
-            Reason::NoTarget { refused: BTreeMap::new() },
-            Reason::TargetBusy { refused: BTreeMap::new() },
-            Reason::NoLeaderTarget,
-            Reason::NoLeader,
-            Reason::PendingPeer(PeerId(1)),
-            Reason::Denied { rule: "r".into() },
-            Reason::SwitchedOff("enable-make-up-replica"),
-            Reason::CheckerPaused("rule-checker"),
-            Reason::NoId,
-            Reason::Build("text".into()),
-            Reason::NoRule,
-        ]
+        std::iter::successors(Some(Reason::Halted), after).collect()
+    }
+
+    fn after(reason: &Reason) -> Option<Reason> {
+        Some(match reason {
+            Reason::Halted => Reason::NotPrepared,
+            Reason::NotPrepared => Reason::OperatorRunning(RegionId(1)),
+            Reason::OperatorRunning(_) => Reason::StoreLimit { store: StoreId(1), kind: LimitKind::AddPeer },
+            Reason::StoreLimit { .. } => Reason::ScheduleLimit(ScheduleLimit::Replica),
+            Reason::ScheduleLimit(_) => Reason::NoTarget { refused: BTreeMap::new() },
+            Reason::NoTarget { .. } => Reason::TargetBusy { refused: BTreeMap::new() },
+            Reason::TargetBusy { .. } => Reason::NoLeaderTarget,
+            Reason::NoLeaderTarget => Reason::NoLeader,
+            Reason::NoLeader => Reason::PendingPeer(PeerId(1)),
+            Reason::PendingPeer(_) => Reason::Denied { rule: "r".into() },
+            Reason::Denied { .. } => Reason::SwitchedOff("enable-make-up-replica"),
+            Reason::SwitchedOff(_) => Reason::CheckerPaused("rule-checker"),
+            Reason::CheckerPaused(_) => Reason::NoId,
+            Reason::NoId => Reason::Build("text".into()),
+            Reason::Build(_) => Reason::NoRule,
+            Reason::NoRule => return None,
+        })
     }
 
     #[test]

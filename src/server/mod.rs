@@ -244,7 +244,7 @@ impl Server {
         Ok(Server { app, addr, shutdown, tasks, host, background, stop_delay })
     }
 
-    /// What the timers do most often, once: a tick of the patrol, then what stores may become.
+    /// What the timers do most often, once: a tick of the deciding code without its schedulers, then what stores may become.
     pub async fn tick(&self) {
         self.background.clone().tick().await;
     }

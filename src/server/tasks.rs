@@ -27,10 +27,11 @@ use crate::{
     tls::{Refresh, Tls},
 };
 
-/// Shortest patrol interval; PD's own default. Shorter ones would only find the same regions again.
+/// How often operators are pushed and timed out, stores and the preparation are watched, and it is asked whether the patrol or a
+/// scheduler is due. A `patrol-region-interval` below that makes it shorter.
+const TICK: Duration = Duration::from_millis(10);
+/// Shortest patrol interval. Shorter ones would only find the same regions again.
 const MIN_PATROL: Duration = Duration::from_millis(1);
-/// How often it is looked whether a scheduler is due.
-const SCHEDULERS: Duration = Duration::from_millis(10);
 /// How often stores are looked at for what they may become: a Tombstone is to follow within a second of the report it waits for.
 const STORES: Duration = Duration::from_millis(200);
 /// How often progress figures are fed (PD's step).
@@ -76,8 +77,11 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Starts all of them; they end with `shutdown`.
     pub(super) fn spawn(self, into: &mut JoinSet<()>, shutdown: &CancellationToken) {
-        into.spawn(follow(Tasks::patrol_interval, shutdown.clone(), self.clone(), |t| {
-            Box::pin(async move { t.patrol() })
+        into.spawn(follow(Tasks::tick_interval, shutdown.clone(), self.clone(), |t| {
+            Box::pin(async move {
+                t.decide();
+                t.schedule();
+            })
         }));
         into.spawn(follow(Tasks::resolved_interval, shutdown.clone(), self.clone(), |t| {
             Box::pin(t.save_min_resolved_ts())
@@ -90,7 +94,6 @@ impl Tasks {
         let mut every = |period: Duration, who: Who, run: fn(Tasks) -> Run| {
             into.spawn(repeat(period, who, shutdown.clone(), self.clone(), run));
         };
-        every(SCHEDULERS, Who::Leader, |t| Box::pin(async move { t.schedule() }));
         every(STORES, Who::Leader, |t| Box::pin(t.settle_stores()));
         every(PROGRESS, Who::Leader, |t| Box::pin(async move { t.app.cluster.update_progress(t.app.now()) }));
         every(KEEPALIVE, Who::Leader, |t| Box::pin(async move { t.streams.keepalive() }));
@@ -106,9 +109,9 @@ impl Tasks {
         every(OLD_TOMBSTONES, Who::Leader, |t| Box::pin(t.remove_old_tombstones()));
     }
 
-    /// PD's `patrol-region-interval`, as it is in force.
-    fn patrol_interval(&self) -> Option<Duration> {
-        Some(self.app.cluster.settings().schedule.patrol_region_interval.get().max(MIN_PATROL))
+    /// That of the patrol when it is short: longer ones are the patrol's own matter, and nothing else waits for them.
+    fn tick_interval(&self) -> Option<Duration> {
+        Some(self.app.cluster.settings().schedule.patrol_region_interval.get().clamp(MIN_PATROL, TICK))
     }
 
     /// PD's `min-resolved-ts-persistence-interval`; 0 switches the saving off.
@@ -123,7 +126,7 @@ impl Tasks {
 
     /// One run of the two tasks on which a drain depends.
     pub(super) async fn tick(self) {
-        self.patrol();
+        self.decide();
         self.settle_stores().await;
     }
 
@@ -131,7 +134,7 @@ impl Tasks {
         self.app.meta.is_leader()
     }
 
-    fn patrol(&self) {
+    fn decide(&self) {
         if !self.leads() {
             return;
         }
@@ -139,7 +142,10 @@ impl Tasks {
     }
 
     fn schedule(&self) {
-        let Ok(()) = self.app.act(|cluster| Ok::<_, std::convert::Infallible>(cluster.tick_schedulers(self.app.now())));
+        if self.leads() {
+            let now = self.app.now();
+            let Ok(()) = self.app.act(|cluster| Ok::<_, std::convert::Infallible>(cluster.tick_schedulers(now)));
+        }
     }
 
     async fn settle_stores(self) {

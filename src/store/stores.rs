@@ -122,10 +122,15 @@ impl StoreInfo {
         now.since(self.last_heartbeat.unwrap_or(self.since).max(leader_since))
     }
 
+    /// Whether that silence has reached `max_down` (`max-store-down-time`), whatever its state.
+    pub fn is_down(&self, leader_since: Mono, now: Mono, max_down: Duration) -> bool {
+        self.silence(leader_since, now) >= max_down
+    }
+
     /// What that silence means, for a store of any state.
     pub fn liveness(&self, leader_since: Mono, now: Mono, max_down: Duration) -> Liveness {
         match self.silence(leader_since, now) {
-            silence if silence > max_down => Liveness::Down,
+            _ if self.is_down(leader_since, now, max_down) => Liveness::Down,
             silence if silence > UNHEALTHY_AFTER => Liveness::Unhealthy,
             silence if silence > DISCONNECTED_AFTER => Liveness::Disconnected,
             _ => Liveness::Connected,
@@ -263,8 +268,8 @@ mod tests {
             (21, Liveness::Disconnected, "Disconnected"),
             (600, Liveness::Disconnected, "Disconnected"),
             (601, Liveness::Unhealthy, "Disconnected"),
-            (1800, Liveness::Unhealthy, "Disconnected"),
-            (1801, Liveness::Down, "Down"),
+            (1799, Liveness::Unhealthy, "Disconnected"),
+            (1800, Liveness::Down, "Down"),
         ] {
             assert_eq!(live(&info, seconds), wanted, "{seconds}");
             assert_eq!(info.state_name(Mono(0), at(seconds).mono, MAX_DOWN), shown, "{seconds}");

@@ -56,6 +56,7 @@ struct OwnedJson<'a> {
 
 #[derive(Serialize)]
 struct ListJson<'a> {
+    /// Rules that are wanted, in all pages.
     count: usize,
     rules: Vec<OwnedJson<'a>>,
     /// The last id listed, when there are more: the next `after`.
@@ -64,7 +65,7 @@ struct ListJson<'a> {
 }
 
 /// A time as ISO 8601 prints it, UTC, to the second.
-fn date(at: Wall) -> String {
+pub(super) fn date(at: Wall) -> String {
     const FORM: &[time::format_description::BorrowedFormatItem<'_>] =
         time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
     let at = time::OffsetDateTime::from_unix_timestamp(at.unix_seconds());
@@ -97,6 +98,11 @@ fn show<'a>(rule: &'a RegionLabelRule, by: Option<SetBy>, now: Wall, scope: Scop
     })
 }
 
+/// Whether a label of the rule holds now (`deny_only`: one that holds scheduling).
+fn is_wanted(rule: &RegionLabelRule, deny_only: bool, now: Wall) -> bool {
+    rule.labels.iter().any(|l| holds(l, now) && (!deny_only || deny::is_deny(&l.key, &l.value)))
+}
+
 /// `GET /berth/v1/region-labels`, with `after` (an id), `limit`, and `deny=true` for those only that hold scheduling.
 pub(super) fn list(request: &Request) -> Answer {
     let limit = request.query.int("limit", MAX_LISTED)?;
@@ -104,14 +110,13 @@ pub(super) fn list(request: &Request) -> Answer {
     let (after, deny_only) = (request.query.text("after"), request.query.text("deny") == "true");
     let (settings, state, now) = (request.app.cluster.settings(), request.app.meta.state(), request.app.now().wall);
     let scope = settings.berth.region_label_deny_scope;
-    let is_wanted = |rule: &RegionLabelRule| {
-        !deny_only || rule.labels.iter().any(|l| holds(l, now) && deny::is_deny(&l.key, &l.value))
-    };
+    let is_wanted = |rule: &RegionLabelRule| is_wanted(rule, deny_only, now);
+    let count = settings.labels.from("").filter(|rule| is_wanted(rule)).count();
     let mut rules = settings.labels.from(&after).filter(|rule| rule.id != after && is_wanted(rule));
     let by = |id: &str| state.label_rules.get(id).and_then(|json| rows::label_set_by(json));
     let shown: Vec<_> = rules.by_ref().filter_map(|rule| show(rule, by(&rule.id), now, scope)).take(limit).collect();
     let next = shown.last().map(|rule| rule.id).filter(|_| rules.next().is_some());
-    Ok(Reply::ok(&ListJson { count: settings.labels.len(), rules: shown, next }))
+    Ok(Reply::ok(&ListJson { count, rules: shown, next }))
 }
 
 #[cfg(test)]
@@ -139,5 +144,9 @@ mod tests {
             r#"{"id":"keep-still","index":0,"labels":[{"key":"schedule","value":"deny","seconds_left":90,"expires_at":"2026-11-22T12:55:46Z","holds":["balance","merge","scatter"]},{"key":"merge_option","value":"deny"}],"set_by":{"component":"lightning","ip":"10.0.0.9","at":"2026-11-22T12:54:16Z"},"data":[]}"#
         );
         assert!(show(&RegionLabelRule::default(), None, now, Scope::All).is_none());
+        let other = RegionLabelRule { labels: rule.labels[1..].to_vec(), ..rule.clone() };
+        assert!(is_wanted(&rule, true, now) && is_wanted(&other, false, now) && !is_wanted(&other, true, now));
+        let ended = Wall(now.0 + 90_000_000_000);
+        assert!(!is_wanted(&rule, true, ended), "its deny label has ended");
     }
 }

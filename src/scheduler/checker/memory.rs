@@ -38,6 +38,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of a leader that knows of these pauses and of nothing else.
+    pub fn of_pauses(pauses: Pauses) -> Self {
+        Self { pauses, ..Self::default() }
+    }
+
     /// An operator ended: a split at a border that ran out of time is remembered.
     pub fn operator_ended(&mut self, operator: &Operator, now: Now) {
         let splits = operator.kind.has(Kind::SPLIT) && matches!(operator.steps[..], [Step::SplitRegion { .. }]);

@@ -1,6 +1,6 @@
 //! What people and nodes tell the checkers: pauses, regions to be looked at before their turn, splits, changed rules.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Cluster, tap::Input};
 use crate::{
@@ -46,6 +46,14 @@ impl Cluster {
     }
 }
 
+/// Whether anything but rules and labels changed: what waits for settings may wait for any of it.
+pub(super) fn configured_otherwise(old: &Settings, new: &Settings) -> bool {
+    let of = |s: &Settings| {
+        (Arc::clone(&s.schedule), Arc::clone(&s.replication), Arc::clone(&s.berth), s.version.clone(), s.table_keys)
+    };
+    of(old) != of(new)
+}
+
 /// The key ranges in which rules, groups of rules or labels came, went or changed.
 pub(super) fn changed_ranges(old: &Settings, new: &Settings) -> Vec<KeyRange> {
     let mut ranges = placement::changed_ranges(&old.rules, &new.rules);
@@ -56,15 +64,17 @@ pub(super) fn changed_ranges(old: &Settings, new: &Settings) -> Vec<KeyRange> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
-        model::{Key, RegionLabelRule, Rule, RuleGroup},
+        model::{
+            Key, RegionLabel, RegionLabelRule, Rule, RuleGroup, StoreId, StoreLimits, StoreRecord, StoreState,
+            StoreStats, store::UNLIMITED,
+        },
         scheduler::{
             operator::testing::{Ids, World},
             placement::RuleSet,
             region_label::LabelIndex,
+            testing,
         },
     };
 
@@ -116,5 +126,48 @@ mod tests {
         assert_eq!(waits(), 1);
         cluster.suspect_ranges(vec![range("a", "c"), KeyRange { start: Key::empty(), end: Key::empty() }]);
         assert_eq!(waits(), 2, "one that waits already does not wait twice");
+    }
+
+    fn deny(id: &str, from: u64, to: u64) -> Arc<RegionLabelRule> {
+        let label = RegionLabel { key: "schedule".into(), value: "deny".into(), ..RegionLabel::default() };
+        let key = |n: u64| n.to_be_bytes().to_vec();
+        let ranges = vec![KeyRange::new(key(from), key(to))];
+        Arc::new(RegionLabelRule { id: id.into(), labels: vec![label], ranges, ..RegionLabelRule::default() })
+    }
+
+    #[test]
+    fn o9_a_label_wakes_the_regions_that_it_touches_and_no_other() {
+        let world = testing::World::new(4);
+        let cluster = Cluster::new(world.settings.clone(), Arc::new(testing::Ids::default()), world.now);
+        let mut now = world.now;
+        for store in world.stores.snapshot().values() {
+            let mut record = StoreRecord::clone(&store.record);
+            if record.id == StoreId(3) {
+                record.state = StoreState::Offline;
+            }
+            cluster.put_store(Arc::new(record), now);
+            cluster.set_limits(store.id(), StoreLimits { add_peer: UNLIMITED, remove_peer: UNLIMITED }, now);
+            cluster.store_heartbeat(store.id(), StoreStats::clone(&store.stats), now);
+        }
+        for at in 1..=20 {
+            cluster.region_heartbeat(testing::World::region(at, &[3, 1, 2]), now).unwrap();
+        }
+        let mut checks_after = |rules: Vec<Arc<RegionLabelRule>>| {
+            let labels = Arc::new(LabelIndex::new(rules));
+            cluster.set_settings(Settings { labels, ..(*cluster.settings()).clone() }, now);
+            for _ in 0..50 {
+                now = now.plus(Duration::from_millis(10));
+                cluster.decide(now, |view, d, out| d.patrol.tick(view, &mut d.controller, out));
+            }
+            let checks = cluster.deciding.lock().patrol.checks();
+            (checks, cluster.operators().len())
+        };
+        let (asleep, none) = checks_after(vec![deny("a", 1, 11), deny("b", 11, 21)]);
+        assert!(asleep >= 20 && none == 0, "{asleep} checks, {none} operators");
+        let elsewhere = checks_after(vec![deny("a", 1, 11), deny("b", 11, 21), deny("c", 100, 110)]);
+        assert_eq!(elsewhere, (asleep, 0), "the change lies elsewhere");
+        let (checks, started) = checks_after(vec![deny("a", 1, 11), deny("c", 100, 110)]);
+        assert_eq!(started, 10);
+        assert!(checks - asleep <= 20, "one look sorts each in, one starts it: {}", checks - asleep);
     }
 }

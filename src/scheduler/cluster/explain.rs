@@ -62,7 +62,8 @@ impl Cluster {
     /// What a drain of the store would be like. `None` when it is unknown.
     pub fn preview_drain(&self, store: StoreId, now: Now) -> Option<Preview> {
         let limits = self.limits.read().clone();
-        let load = self.decide(now, |view, d, _| Load::of(view, &d.controller, &limits)).0;
+        let prepared = self.is_prepared();
+        let load = self.decide(now, |view, d, _| Load::of(&d.known(view, prepared), &limits)).0;
         self.with_view(now, |view| preview::preview(view, &load, store))
     }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{KeyRange, Peer, Region, RegionLabel, RegionLabelRule, Role, names::desc},
+    model::{KeyRange, Peer, Region, RegionLabel, RegionLabelRule, Role, names::desc, store::UNLIMITED},
     scheduler::{
         effect::DispatchSource,
         operator::{
@@ -123,10 +123,9 @@ fn limits_by_kind_hold_at_admission() {
     let (mut world, mut controller) = world(9);
     let mut out = Vec::new();
     for id in 1..=4 {
-        controller.add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &mut out).unwrap();
+        controller.add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], None, &mut out).unwrap();
     }
-    let fifth = controller.add(&world.view(), vec![lead(&world, 5, 2, Kind::default())], &mut out);
-    assert_eq!(fifth, Err(Reason::ScheduleLimit(ScheduleLimit::Leader)));
+    assert_eq!((controller.count(Kind::LEADER), controller.all_waiting().len()), (4, 0));
     assert!(!controller.has_room(&world.view(), ScheduleLimit::Leader));
     assert!(controller.add(&world.view(), vec![lead(&world, 6, 2, Kind::ADMIN)], &mut out).is_ok());
     // The fifth waits for the end of one, and a sixth of its sort would not wait for ever either.
@@ -143,6 +142,38 @@ fn limits_by_kind_hold_at_admission() {
     world.pass(Duration::from_secs(3));
     controller.tick(&world.view(), &mut out);
     assert!(told(&out).contains(&"CANCEL 7 expired".to_owned()), "{:?}", told(&out));
+}
+
+#[test]
+fn the_limits_of_balancing_are_none_of_a_repair() {
+    let (mut world, mut controller) = world(9);
+    for store in 1..=5 {
+        controller.set_limits(StoreId(store), StoreLimits { add_peer: UNLIMITED, remove_peer: UNLIMITED }, world.now);
+    }
+    world.change_schedule(|s| {
+        s.leader_schedule_limit = 0;
+        s.region_schedule_limit = 0;
+        s.replica_schedule_limit = 1;
+    });
+    let mut out = Vec::new();
+    let remove = |world: &World, id: u64| {
+        let region = world.regions.get(RegionId(id)).unwrap();
+        Builder::new(world.view(), &region, "remove-orphan-peer")
+            .remove_peer(StoreId(3))
+            .build(Kind::default())
+            .unwrap()
+    };
+    assert_eq!(remove(&world, 1).kind.counted_as(), Kind::REGION);
+    controller.add(&world.view(), vec![remove(&world, 1)], &mut out).unwrap();
+    controller.add(&world.view(), vec![lead(&world, 2, 2, Kind::default())], &mut out).unwrap();
+    controller.add(&world.view(), vec![mv(&world, 3, 2, 4, Priority::High)], &mut out).unwrap();
+    let second = controller.add(&world.view(), vec![mv(&world, 4, 1, 5, Priority::High)], &mut out);
+    assert_eq!(second, Err(Reason::ScheduleLimit(ScheduleLimit::Replica)));
+    // What schedulers propose waits.
+    for op in [lead(&world, 5, 2, Kind::default()), remove(&world, 6)] {
+        controller.add_waiting(&world.view(), vec![op], None, &mut out).unwrap();
+    }
+    assert_eq!(controller.all_waiting().len(), 2);
 }
 
 #[test]

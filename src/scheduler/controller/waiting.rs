@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Controller;
+use super::{Controller, admission::For};
 use crate::{
     model::names::cancel,
     scheduler::{
@@ -128,7 +128,7 @@ impl Controller {
                 self.give_up(view, entry.ops, CancelReason::StaleStatus, out);
                 continue;
             }
-            match self.admissible(view, &entry.ops) {
+            match self.admissible(view, &entry.ops, For::Scheduler) {
                 Ok(()) => self.admit(view, entry.ops, out),
                 Err(refusal) if refusal.passes() => {
                     self.waiting.put_back(slot, entry);

@@ -15,16 +15,17 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 use model::Model;
 
 use super::{
+    Known,
     drain::Binding,
-    why::{Group, Groups, Why},
+    why::{Group, Groups, Why, silent_leader},
 };
 use crate::{
     model::{
         Mono, NodeState, Now, PeerId, Region, RegionId, StoreId, StoreLimits, StoreRecord, StoreState, store::UNLIMITED,
     },
     scheduler::{
-        checker::{Memory, check_with},
-        controller::{Controller, typical::Paces},
+        checker::{Memory, check_with, pause::Pauses},
+        controller::typical::Paces,
         filter::{Budget, Candidate, Lens},
         life::{RemovalError, may_remove},
         operator::{Operator, StoreInfluence, step::FULL_COST},
@@ -56,11 +57,16 @@ pub struct Load {
     pub running: u64,
     /// What a move usually costs, when it was measured.
     pub paces: Option<Paces>,
+    /// Which checkers are paused.
+    pub pauses: Pauses,
+    /// Whether enough was heard to schedule.
+    pub prepared: bool,
 }
 
 impl Load {
-    /// Of a controller.
-    pub fn of(view: &ClusterView<'_>, controller: &Controller, limits: &BTreeMap<StoreId, StoreLimits>) -> Self {
+    /// Of the deciding code at one moment.
+    pub fn of(known: &Known<'_>, limits: &BTreeMap<StoreId, StoreLimits>) -> Self {
+        let (view, controller) = (known.view, known.controller);
         let next = |id: &StoreId| Some((*id, controller.next_token(*id, LimitKind::AddPeer, view.now)?));
         Self {
             limits: limits.clone(),
@@ -68,6 +74,8 @@ impl Load {
             influence: controller.influence().clone(),
             running: controller.under_limit(view, ScheduleLimit::Replica).0,
             paces: controller.typical().paces(),
+            pauses: known.patrol.memory().pauses,
+            prepared: known.prepared,
         }
     }
 }
@@ -169,7 +177,11 @@ pub fn preview(view: &ClusterView<'_>, load: &Load, store: StoreId) -> Option<Pr
     let takes = told.map(|outcome| outcome.ends.since(view.now.mono));
     let limit = match (&outcome, holds.first()) {
         _ if ids.is_empty() => Binding::Done,
-        (_, Some(group)) if moves.is_empty() => Binding::Blocked(group.why.name()),
+        (_, Some(group)) if moves.is_empty() => match group.why.reason() {
+            Some(Reason::Halted) => Binding::Halted,
+            Some(Reason::NotPrepared) => Binding::NotPrepared,
+            _ => Binding::Blocked(group.why.name()),
+        },
         (Some(outcome), _) => outcome.limit(load, most),
         (None, _) => Binding::Blocked("no-target"),
     };
@@ -198,17 +210,26 @@ fn as_offline(view: &ClusterView<'_>, store: StoreId) -> Option<BTreeMap<StoreId
     Some(stores)
 }
 
-/// Checks regions as the work list would.
+/// Checks regions as the work list would, and finds what explanations find.
 fn check_all(view: &ClusterView<'_>, load: &Load, ids: impl Iterator<Item = RegionId>) -> (Vec<Move>, Groups) {
     let budget = Open { load, given: RefCell::default() };
+    let memory = Memory::of_pauses(load.pauses);
     let (mut moves, mut holds) = (Vec::new(), Groups::default());
+    let mut hold = |region: &Region, why: Why| holds.add(region.id(), &why, view.now.mono);
+    let halted = view.settings.schedule.halt_scheduling;
     for region in ids.filter_map(|id| view.regions.get(id)) {
+        if let Some(store) = silent_leader(view, &region) {
+            hold(&region, Why::LeaderSilent { store });
+            continue;
+        }
+        if !load.prepared && !halted {
+            hold(&region, Why::Blocked(Arc::new(Reason::NotPrepared)));
+            continue;
+        }
         let lens = Lens::new(&budget).in_full();
-        match check_with(view, &lens, &Memory::default(), &region) {
+        match check_with(view, &lens, &memory, &region) {
             Outcome::Healthy => {}
-            Outcome::Blocked(reason) => {
-                holds.add(region.id(), &Why::Blocked(Arc::new(reason)), view.now.mono);
-            }
+            Outcome::Blocked(reason) => hold(&region, Why::Blocked(Arc::new(reason))),
             Outcome::Propose(operators) => {
                 let judged = lens.into_judged().pop();
                 moves.push(plan(&budget, &region, &operators, judged.map(|(_, candidates)| candidates)));
@@ -237,8 +258,12 @@ fn plan(budget: &Open<'_>, region: &Region, operators: &[Operator], judged: Opti
 impl Preview {
     /// Whether some refusal would not pass by itself.
     pub fn is_held(&self) -> bool {
-        let passes = |group: &Group| {
-            matches!(group.why.reason(), Some(Reason::PendingPeer(_) | Reason::NoLeader | Reason::TargetBusy { .. }))
+        let passes = |group: &Group| match &group.why {
+            Why::Blocked(reason) => matches!(
+                **reason,
+                Reason::PendingPeer(_) | Reason::NoLeader | Reason::TargetBusy { .. } | Reason::NotPrepared
+            ),
+            why => matches!(why, Why::LeaderSilent { .. }),
         };
         self.holds.iter().any(|group| !passes(group))
     }

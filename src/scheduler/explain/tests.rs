@@ -107,7 +107,7 @@ fn groups_add_up_whatever_happens() {
             for store in draining {
                 let report = explain(&mut w, store);
                 names.extend(report.groups.iter().map(|g| g.why.name()));
-                assert!(!text::drain(&report, None).is_empty(), "seed {seed} step {step}");
+                assert!(!text::drain(&report, None, &|_| None).is_empty(), "seed {seed} step {step}");
             }
         }
     }
@@ -155,7 +155,7 @@ fn a_region_that_is_held_shows_what_would_be_without_the_hold() {
     assert_eq!(report.said, Said::Blocked(Reason::Denied { rule: "part".into() }));
     assert!(report.as_if_free && report.waits.as_ref().is_some_and(|w| w.asleep));
     assert_eq!(report.choices[0].0.chosen, Some(StoreId(4)));
-    let text = text::region(&report, w.now);
+    let text = text::region(&report, w.now, &|_| None);
     for part in ["denied", "DELETE /pd/api/v1/config/region-label/rule/part", "expiry", "store 4", "chosen"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
@@ -212,7 +212,7 @@ fn limits(w: &mut World, all: &[(u64, f64)]) -> BTreeMap<StoreId, StoreLimits> {
 
 fn preview_of(w: &mut World, limits: &BTreeMap<StoreId, StoreLimits>, store: u64) -> Preview {
     known(w, |known| {
-        let load = Load::of(known.view, known.controller, limits);
+        let load = Load::of(known, limits);
         preview(known.view, &load, StoreId(store)).unwrap()
     })
 }
@@ -292,7 +292,7 @@ fn a_preview_says_what_would_hold_and_whether_the_call_would_be_refused() {
     );
     let said = told.takes.unwrap();
     assert!(said > Duration::from_secs(19) && said < Duration::from_secs(30), "{said:?}");
-    let text = text::preview(&told, w.now.mono);
+    let text = text::preview(&told, w.now.mono, &|_| None);
     assert!(text.contains("would be accepted") && text.contains("region-label/rule/part"), "{text}");
     assert_eq!((w.ids_taken(), w.added.len()), (0, 0), "looking changes nothing");
     w.set_schedule(|s| s.replica_schedule_limit = 0);
@@ -302,6 +302,76 @@ fn a_preview_says_what_would_hold_and_whether_the_call_would_be_refused() {
     let told = preview_of(&mut w, &all, 3);
     assert!(told.allowed.unwrap_err().to_string().contains("ErrStoresNotEnough"));
     assert!(known(&mut w, |k| preview(k.view, &Load::default(), StoreId(99))).is_none());
+}
+
+/// A preview names what explanations of the drain would name.
+#[test]
+fn a_preview_says_what_is_paused_unprepared_and_silent() {
+    use crate::scheduler::checker::pause::CheckerName;
+    let mut w = World::new(5);
+    let all = limits(&mut w, &[(1, 60.0), (2, 60.0), (3, 60.0), (4, 60.0), (5, 60.0)]);
+    for at in 1..=30 {
+        let on = if at <= 10 { [2, 3, 1] } else { [1, 2, 3] };
+        w.report(World::region(at, &on));
+    }
+    let held = |told: &Preview| -> Vec<(&'static str, u64)> {
+        told.holds.iter().map(|group| (group.why.name(), group.regions)).collect()
+    };
+    let told = preview_of(&mut w, &all, 3);
+    assert_eq!((held(&told), told.movable), (vec![], 30));
+    w.with_view(|view, _, patrol, _| patrol.pause(CheckerName::Rule, Duration::from_secs(60), view.now));
+    let told = preview_of(&mut w, &all, 3);
+    assert_eq!((held(&told), told.movable, told.takes), (vec![("checker-paused", 30)], 0, None));
+    assert!(told.is_held() && told.limit == Binding::Blocked("checker-paused"));
+    w.with_view(|view, _, patrol, _| patrol.pause(CheckerName::Rule, Duration::ZERO, view.now));
+    w.silent = vec![StoreId(2)];
+    w.pass(Duration::from_secs(30));
+    let told = preview_of(&mut w, &all, 3);
+    assert_eq!((held(&told), told.movable), (vec![("no-leader", 10)], 20));
+    assert!(!told.is_held() && told.tombstone_after.is_none(), "it passes when others lead");
+    let told = known(&mut w, |known| {
+        let load = Load::of(&Known { prepared: false, ..*known }, &all);
+        preview(known.view, &load, StoreId(3)).unwrap()
+    });
+    assert_eq!(held(&told), [("not-prepared", 20), ("no-leader", 10)]);
+    assert_eq!((told.limit.clone(), told.takes), (Binding::NotPrepared, None));
+    w.set_schedule(|s| s.halt_scheduling = true);
+    assert_eq!(preview_of(&mut w, &all, 3).limit, Binding::Halted);
+}
+
+/// Whoever comes to lead while all is halted, or while too little is known, has listed nothing: the wait is told all the same.
+#[test]
+fn what_is_halted_or_unprepared_waits_since_that_began() {
+    let mut w = World::new(4);
+    for at in 1..=5 {
+        w.report(World::region(at, &[3, 1, 2]));
+    }
+    w.tick();
+    w.set_schedule(|s| s.halt_scheduling = true);
+    w.tick();
+    let halted = w.now.mono;
+    w.set_state(3, StoreState::Offline);
+    w.pass(Duration::from_secs(1000));
+    let age = |w: &mut World| {
+        let report = explain(w, StoreId(3));
+        assert_eq!(report.groups.len(), 1);
+        w.now.mono.since(report.groups[0].oldest)
+    };
+    assert_eq!(age(&mut w), w.now.mono.since(halted));
+    // Another leader, since the moment 0 of this world.
+    w.patrol = crate::scheduler::patrol::Patrol::new();
+    assert_eq!(age(&mut w), w.now.mono.since(Mono(0)));
+    w.tick();
+    assert_eq!(age(&mut w), w.now.mono.since(Mono(0)), "its first look changes nothing");
+    w.set_schedule(|s| s.halt_scheduling = false);
+    w.patrol = crate::scheduler::patrol::Patrol::new();
+    let oldest = known(&mut w, |known| {
+        let mut tally = super::drain::Tally::new(StoreId(3));
+        let known = Known { prepared: false, ..*known };
+        tally.add(&known, &known.view.regions.of_store(StoreId(3), Held::Any, 10));
+        tally.finish(&known, (None, None)).unwrap().groups[0].oldest
+    });
+    assert_eq!(oldest, Mono(0));
 }
 
 #[test]
@@ -320,7 +390,7 @@ fn an_empty_store_waits_for_its_report() {
         (report.regions_left, report.groups[0].why.name(), report.groups[0].regions),
         (5, "waiting-for-report", 5)
     );
-    assert!(text::drain(&report, None).contains("waiting-for-report"));
+    assert!(text::drain(&report, None, &|_| None).contains("waiting-for-report"));
     assert_eq!(told(&mut w, None).binding, Binding::Done);
 }
 

@@ -59,7 +59,10 @@ pub fn unburied(what: &Unburied) -> String {
     }
 }
 
-fn groups(out: &mut String, groups: &[Group], now: Mono) {
+/// What else is known of what holds a group, as one line: what is agreed of label rules is not known here.
+pub type Notes<'a> = &'a dyn Fn(&Group) -> Option<String>;
+
+fn groups(out: &mut String, groups: &[Group], now: Mono, notes: Notes<'_>) {
     for group in groups {
         let title = if group.detail.is_empty() {
             group.why.name().to_owned()
@@ -69,6 +72,9 @@ fn groups(out: &mut String, groups: &[Group], now: Mono) {
         let samples: Vec<String> = group.samples.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "  {:>7}  {title}, oldest {}", group.regions, span(now.since(group.oldest)));
         let _ = writeln!(out, "           why: {}", group.says());
+        if let Some(note) = notes(group) {
+            let _ = writeln!(out, "           {note}");
+        }
         let _ = writeln!(out, "           do:  {}", remedy(group));
         if !samples.is_empty() {
             let _ = writeln!(out, "           such as region {}", samples.join(", "));
@@ -77,7 +83,7 @@ fn groups(out: &mut String, groups: &[Group], now: Mono) {
 }
 
 /// A draining store. `asked`: who asked for it and when, as one phrase.
-pub fn drain(report: &DrainReport, asked: Option<&str>) -> String {
+pub fn drain(report: &DrainReport, asked: Option<&str>, notes: Notes<'_>) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "store {} ({}) is {}", report.store, report.address, report.state.name());
     if let Some(asked) = asked {
@@ -94,12 +100,12 @@ pub fn drain(report: &DrainReport, asked: Option<&str>) -> String {
     if let Some(what) = report.unburied.as_ref().filter(|_| report.regions_left == 0) {
         let _ = writeln!(out, "not Tombstone yet: {}", unburied(what));
     }
-    groups(&mut out, &report.groups, report.at.mono);
+    groups(&mut out, &report.groups, report.at.mono, notes);
     out
 }
 
 /// A drain before it is asked for.
-pub fn preview(preview: &Preview, now: Mono) -> String {
+pub fn preview(preview: &Preview, now: Mono, notes: Notes<'_>) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "store {}: {} regions, {}", preview.store, preview.regions, size(preview.bytes));
     match &preview.allowed {
@@ -120,13 +126,13 @@ pub fn preview(preview: &Preview, now: Mono) -> String {
     let _ = writeln!(out, "one move takes {} ({how})", span(takes));
     if !preview.holds.is_empty() {
         let _ = writeln!(out, "would be held:");
-        groups(&mut out, &preview.holds, now);
+        groups(&mut out, &preview.holds, now, notes);
     }
     out
 }
 
 /// One region.
-pub fn region(report: &RegionReport, now: Now) -> String {
+pub fn region(report: &RegionReport, now: Now, notes: Notes<'_>) -> String {
     let mut out = String::new();
     let stores: Vec<_> = report.region.peers().iter().map(|p| p.store).collect();
     let _ = write!(out, "region {} on {}", report.region.id(), store_list(&stores));
@@ -154,6 +160,9 @@ pub fn region(report: &RegionReport, now: Now) -> String {
         Said::Blocked(_) => {
             if let Some(group) = report.refusal() {
                 let _ = writeln!(out, "refused: {} ({})", group.says(), group.why.name());
+                if let Some(note) = notes(&group) {
+                    let _ = writeln!(out, "         {note}");
+                }
                 let _ = writeln!(out, "do:      {}", remedy(&group));
                 let _ = writeln!(out, "ended by: {}", group.why.wakes().join(", "));
             }

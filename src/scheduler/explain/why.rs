@@ -16,7 +16,8 @@ use crate::{
         controller::journal::{empties, step_began},
         filter::{self, Refusal},
         operator::Operator,
-        outcome::{LimitKind, Reason, ScheduleLimit},
+        outcome::{LimitKind, Reason, ScheduleLimit, Wake},
+        view::ClusterView,
     },
 };
 
@@ -62,7 +63,7 @@ pub fn slow_after(usual: Option<Duration>) -> Duration {
 /// Why `region` still has its peer on the draining `store`, and since when.
 pub fn why(known: &Known<'_>, region: &Region, store: StoreId) -> (Why, Mono) {
     let now = known.view.now.mono;
-    if let Some(silent) = silent_leader(known, region) {
+    if let Some(silent) = silent_leader(known.view, region) {
         return (Why::LeaderSilent { store: silent }, region.heard.unwrap_or(now));
     }
     if let Some(operator) = known.controller.running(region.id()) {
@@ -70,16 +71,18 @@ pub fn why(known: &Known<'_>, region: &Region, store: StoreId) -> (Why, Mono) {
     }
     let waits = known.patrol.waits(region, now);
     let since = waits.as_ref().map_or(now, |w| w.since);
-    let blocked = |reason: Reason| (Why::Blocked(Arc::new(reason)), since);
+    let blocked = |reason: Reason, since: Mono| (Why::Blocked(Arc::new(reason)), since);
+    // What holds everything keeps lists from being made: a region that none knows has waited for as long as this member leads.
+    let began = waits.as_ref().map_or(known.view.leader_since, |w| w.since);
     if known.view.settings.schedule.halt_scheduling {
-        return blocked(Reason::Halted);
+        return blocked(Reason::Halted, known.patrol.halted_since().map_or(began, |halted| halted.max(began)));
     }
     if !known.prepared {
-        return blocked(Reason::NotPrepared);
+        return blocked(Reason::NotPrepared, began);
     }
     let asleep = waits.as_ref().is_some_and(|w| w.asleep);
     if !asleep && !known.controller.has_room(known.view, ScheduleLimit::Replica) {
-        return blocked(Reason::ScheduleLimit(ScheduleLimit::Replica));
+        return blocked(Reason::ScheduleLimit(ScheduleLimit::Replica), since);
     }
     match waits.and_then(|w| w.why) {
         Some(reason) => (Why::Blocked(reason), since),
@@ -88,9 +91,9 @@ pub fn why(known: &Known<'_>, region: &Region, store: StoreId) -> (Why, Mono) {
 }
 
 /// The store of the region's leader, when nothing is heard of it: commands would go nowhere.
-fn silent_leader(known: &Known<'_>, region: &Region) -> Option<StoreId> {
-    let store = known.view.stores.get(&region.leader_store()?)?;
-    filter::is_disconnected(known.view, store).then(|| store.id())
+pub(super) fn silent_leader(view: &ClusterView<'_>, region: &Region) -> Option<StoreId> {
+    let store = view.stores.get(&region.leader_store()?)?;
+    filter::is_disconnected(view, store).then(|| store.id())
 }
 
 fn at_work(known: &Known<'_>, operator: &Operator, region: &Region, store: StoreId) -> (Why, Mono) {
@@ -143,9 +146,15 @@ impl Why {
         }
     }
 
-    /// The events that end it; none for what ends by itself or by the operator's end.
+    /// The events that end it; none for what waits for its turn, or for a report of the store.
     pub fn wakes(&self) -> Vec<&'static str> {
-        self.reason().map(|reason| reason.wakes().iter().map(|wake| wake.name()).collect()).unwrap_or_default()
+        let wakes: &[Wake] = match self {
+            Why::Blocked(reason) => reason.wakes(),
+            Why::Moving | Why::SnapshotSlow { .. } | Why::OtherOperator => &[Wake::OwnOperatorEnd],
+            Why::LeaderSilent { .. } => &[Wake::Heartbeat],
+            Why::InLine | Why::WaitingForReport => &[],
+        };
+        wakes.iter().map(|wake| wake.name()).collect()
     }
 }
 

@@ -23,7 +23,7 @@ pub fn liveness(view: &ClusterView<'_>, store: &StoreInfo) -> Liveness {
 
 /// Whether nothing was heard of the store for `max-store-down-time` (or longer), whatever its state.
 pub fn is_down(view: &ClusterView<'_>, store: &StoreInfo) -> bool {
-    store.silence(view.leader_since, view.now.mono) >= view.settings.schedule.max_store_down_time.get()
+    store.is_down(view.leader_since, view.now.mono, view.settings.schedule.max_store_down_time.get())
 }
 
 /// Whether nothing was heard of the store for 20 s, whatever its state.

@@ -9,9 +9,11 @@
 //! region that cannot be helped sleeps until an event that its [`Reason`] names; a list that has no tokens to spend waits until
 //! the next one is due, instead of checking its regions over and over. Nothing is polled: what sleeps costs nothing, however many
 //! they are ([`Patrol::checks`] counts). The walk in key order meets regions that no list knows, and after
-//! `queue::LONGEST_SLEEP` sleepers are looked at once more; both are nets under events that were missed, and nothing relies on them.
+//! `sleepers::LONGEST_SLEEP` sleepers are looked at once more, a few at a time; both are nets under events that were missed, and
+//! nothing relies on them.
 
 mod queue;
+mod sleepers;
 mod suspect;
 mod watch;
 
@@ -26,7 +28,8 @@ use std::{
 };
 
 pub use queue::{Blocked, Class, Waits};
-use queue::{LONGEST_SLEEP, Queue, Rest, Turns};
+use queue::{Queue, Rest, Turns};
+use sleepers::LONGEST_SLEEP;
 use suspect::Suspects;
 use watch::Watch;
 
@@ -53,7 +56,8 @@ const MAX_BATCH: usize = 8192;
 const TICKS_A_ROUND: usize = 1600;
 /// The most listed regions that one tick checks, so that a long list cannot hold a tick up.
 const MAX_CHECKS: usize = 512;
-/// How long a list rests when stores have tokens left but the last regions of it could not use them, before the next are tried.
+/// How long a list rests when stores have tokens left but the last regions of it could not use them, before the next are tried. Not a
+/// poll: each region is tried once, and when all were the list waits for an event.
 const RETRY_BUSY: Duration = Duration::from_millis(100);
 /// How soon a drained list is made anew from the index when the index knows more regions of the store than are listed or moving.
 const REFILL_SHORT: Duration = Duration::from_secs(1);
@@ -67,6 +71,10 @@ const MAX_RECHECKS: usize = 1 << 16;
 /// See the module's comment.
 #[derive(Debug)]
 pub struct Patrol {
+    /// When its last turn was due.
+    turn: Option<Mono>,
+    /// Since when scheduling is halted, as far as this leader has seen.
+    halted: Option<Mono>,
     /// Where the walk goes on.
     cursor: Key,
     /// When the present round began.
@@ -80,7 +88,7 @@ pub struct Patrol {
     /// All other regions that need something.
     misplaced: Queue,
     turns: Turns,
-    /// The store that was served last, so that stores of one class take turns.
+    /// The store that had its turn last, so that stores of one class take turns.
     served: StoreId,
     /// Regions that an event made worth a look.
     recheck: VecDeque<RegionId>,
@@ -93,11 +101,15 @@ pub struct Patrol {
     next_expiry: Option<Wall>,
     /// Regions found wanting so far.
     checks: u64,
+    /// Whether an operator ended since the last turn, which may have made room.
+    made_room: bool,
 }
 
 impl Default for Patrol {
     fn default() -> Self {
         Self {
+            turn: None,
+            halted: None,
             cursor: Key::empty(),
             round_began: None,
             round_regions: 0,
@@ -113,6 +125,7 @@ impl Default for Patrol {
             watch: Watch::default(),
             next_expiry: None,
             checks: 0,
+            made_room: false,
         }
     }
 }
@@ -152,7 +165,7 @@ impl Patrol {
         self.wake(Wake::Store, view.now.mono);
     }
 
-    /// Configuration, rules, labels or the pauses of checkers changed.
+    /// The configuration changed. (A change of rules or labels makes the regions in its ranges suspect and touches no other.)
     pub fn on_settings_changed(&mut self, now: Mono) {
         self.wake(Wake::Settings, now);
     }
@@ -192,8 +205,9 @@ impl Patrol {
         self.forget_everywhere(region);
     }
 
-    /// A region's operator ended, well or not.
+    /// A region's operator ended, well or not. What waits for room is woken with the next turn, once for all that end until then.
     pub fn on_operator_ended(&mut self, region: RegionId) {
+        self.made_room = true;
         self.look_again(region);
     }
 
@@ -209,12 +223,40 @@ impl Patrol {
         all.max_by_key(|w| (w.why.is_some(), w.asleep, std::cmp::Reverse(w.since)))
     }
 
-    /// One tick: events first, then the lists as far as the limits allow, then a part of the walk.
+    /// Whether `patrol-region-interval` has passed since the last turn; the present one then counts as taken.
+    pub fn is_due(&mut self, view: &ClusterView<'_>) -> bool {
+        let (now, interval) = (view.now.mono, view.settings.schedule.patrol_region_interval.get());
+        let due = self.turn.map_or(now, |last| last.plus(interval));
+        if now < due {
+            return false;
+        }
+        // Ticks that come a little late keep step; after a gap the interval begins anew.
+        self.turn = Some(if now.since(due) < interval { due } else { now });
+        true
+    }
+
+    /// Takes note of `halt-scheduling`. What was so when this leader started is so since then, as far as it knows.
+    pub fn note_halt(&mut self, view: &ClusterView<'_>) {
+        let began = if self.round_began.is_some() { view.now.mono } else { view.leader_since };
+        let halted = view.settings.schedule.halt_scheduling;
+        self.halted = halted.then(|| self.halted.unwrap_or(began));
+    }
+
+    /// Since when scheduling is halted, if it is.
+    pub fn halted_since(&self) -> Option<Mono> {
+        self.halted
+    }
+
+    /// One turn: events first, then the lists as far as the limits allow, then a part of the walk.
     pub fn tick(&mut self, view: &ClusterView<'_>, controller: &mut Controller, out: &mut Vec<Effect>) {
-        if view.settings.schedule.halt_scheduling {
+        self.note_halt(view);
+        if self.halted.is_some() {
             return;
         }
         self.follow_stores(view, controller.running_len());
+        if std::mem::take(&mut self.made_room) {
+            self.wake(Wake::OperatorEnd, view.now.mono);
+        }
         self.end_pauses(view);
         self.look_at_suspects(view);
         self.look_at_events(view, controller, out);
@@ -333,21 +375,24 @@ impl Patrol {
                 return;
             }
             let Some(at) = self.next_list(view, controller) else { return };
-            let Some(region) = self.queue(at).and_then(Queue::pop) else { continue };
-            match self.attempt(view, controller, at, region, out) {
+            let Some(queue) = self.queue(at) else { return };
+            let class = queue.class;
+            let Some(region) = queue.pop() else { continue };
+            let tried = self.attempt(view, controller, at, region, out);
+            if let (At::Store(store), Tried::Admitted | Tried::Dropped) = (at, &tried) {
+                self.served = store;
+            }
+            match tried {
                 Tried::Admitted => {
                     let Some(queue) = self.queue(at) else { return };
-                    let class = queue.class;
                     if let Some((stores, reason)) = queue.served() {
                         self.hold_if_short(view, controller, at, stores, &reason);
                     }
                     self.turns.served(class);
-                    if let At::Store(store) = at {
-                        self.served = store;
-                    }
                 }
-                Tried::Dropped => {}
+                Tried::Dropped => self.turns.tried(class),
                 Tried::Held(reason) => {
+                    self.turns.tried(class);
                     let Some(queue) = self.queue(at) else { return };
                     match queue.held_again(&reason) {
                         Rest::None => {}
@@ -437,7 +482,7 @@ impl Patrol {
         let now = view.now.mono;
         let Some(queue) = self.queue(at) else { return Tried::Dropped };
         match reason {
-            Reason::ScheduleLimit(_) | Reason::NoId | Reason::Halted | Reason::NotPrepared => {
+            Reason::ScheduleLimit(ScheduleLimit::Replica) | Reason::NoId | Reason::Halted | Reason::NotPrepared => {
                 queue.put_back(id, reason, true, now);
                 Tried::Full
             }
@@ -608,7 +653,7 @@ fn first_token(view: &ClusterView<'_>, controller: &Controller, stores: &BTreeSe
     due.map_or(net, |due| due.min(net))
 }
 
-/// When a list that is held may try again: when the next token is due, but soon if some stores have tokens already.
+/// When a list that is held may try again: when the next token is due. Without any, an event opens it.
 fn next_chance(view: &ClusterView<'_>, controller: &Controller, at: At) -> Mono {
     let now = view.now;
     if let At::Store(store) = at
@@ -616,11 +661,5 @@ fn next_chance(view: &ClusterView<'_>, controller: &Controller, at: At) -> Mono 
     {
         return due;
     }
-    let soon = now.mono.plus(RETRY_BUSY);
-    let mut due: Option<Mono> = None;
-    for store in targets(view) {
-        let next = controller.next_token(store, LimitKind::AddPeer, now).unwrap_or(soon);
-        due = Some(due.map_or(next, |d| d.min(next)));
-    }
-    due.unwrap_or(soon)
+    first_token(view, controller, &targets(view).collect())
 }

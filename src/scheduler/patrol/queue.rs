@@ -3,9 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
+use super::sleepers::Sleepers;
 use crate::{
     model::{Mono, RegionId, StoreId},
     scheduler::{
@@ -16,11 +16,11 @@ use crate::{
 
 /// The most regions that a list knows. The walk meets those that do not fit again.
 const MAX_KNOWN: usize = 1 << 20;
-/// After this time sleepers are looked at again whatever happened. Nothing relies on it: it is the net under events that are missed
-/// (every reason names its events, and a test shows for each that its event wakes).
-pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After so many regions in a row whose targets are all busy a list rests: others are hardly luckier.
 const MAX_HELD: usize = 64;
+/// So many checks that start nothing cost a class as much as an operator: blocked regions, however many, do not use up what a tick may
+/// check.
+const CHECKS_AN_OPERATOR: u64 = 64;
 
 /// Kinds of work; each gets a share of what the limits allow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -48,7 +48,7 @@ impl Class {
     }
 }
 
-/// Whose turn it is. Each class pays for an operator; the one that has paid least is next. A class that was idle starts where the
+/// Whose turn it is. Each class pays for an operator, and a little for a check that starts none; the one that has paid least is next. A class that was idle starts where the
 /// others are, so it cannot save its turns up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turns {
@@ -64,9 +64,18 @@ impl Turns {
 
     /// An operator of this class was admitted.
     pub(super) fn served(&mut self, class: Class) {
+        self.charge(class, class.cost() * CHECKS_AN_OPERATOR);
+    }
+
+    /// A region of this class was checked, and nothing was started.
+    pub(super) fn tried(&mut self, class: Class) {
+        self.charge(class, class.cost());
+    }
+
+    fn charge(&mut self, class: Class, cost: u64) {
         let paid = &mut self.paid[class as usize];
         self.now = self.now.max(*paid);
-        *paid = self.now + class.cost();
+        *paid = self.now + cost;
     }
 }
 
@@ -144,11 +153,10 @@ pub(super) struct Queue {
     line: VecDeque<RegionId>,
     known: HashMap<RegionId, Entry>,
     lined: usize,
-    asleep: usize,
+    sleepers: Sleepers,
     held: Option<Held>,
     /// The last reason that a region went to sleep with: neighbours mostly share it.
     last: Option<Arc<Reason>>,
-    woken: Mono,
 }
 
 impl Queue {
@@ -171,7 +179,7 @@ impl Queue {
         match self.known.get_mut(&region) {
             Some(entry) if entry.place == Place::Line => return,
             Some(entry) => {
-                self.asleep -= usize::from(entry.place == Place::Asleep);
+                self.sleepers.take(region);
                 entry.place = Place::Line;
             }
             None if is_full => return,
@@ -206,20 +214,18 @@ impl Queue {
     /// The region needs nothing, or has an operator.
     pub(super) fn forget(&mut self, region: RegionId) {
         if let Some(entry) = self.known.remove(&region) {
-            self.asleep -= usize::from(entry.place == Place::Asleep);
+            self.sleepers.take(region);
             self.lined -= usize::from(entry.place == Place::Line);
         }
     }
 
     /// Nothing can be done for the region before an event that its reason names.
     pub(super) fn sleep(&mut self, region: RegionId, reason: Reason, now: Mono) {
-        if self.note(region, reason, now)
-            && let Some(entry) = self.known.get_mut(&region)
-            && entry.place != Place::Asleep
-        {
+        let Some(why) = self.note(region, reason, now) else { return };
+        if let Some(entry) = self.known.get_mut(&region) {
             self.lined -= usize::from(entry.place == Place::Line);
             entry.place = Place::Asleep;
-            self.asleep += 1;
+            self.sleepers.put(region, &why, now);
         }
     }
 
@@ -229,11 +235,11 @@ impl Queue {
         self.enqueue(region, first, now);
     }
 
-    /// Keeps why a region is refused, and since when for the same reason; false when the list is full.
-    fn note(&mut self, region: RegionId, reason: Reason, now: Mono) -> bool {
+    /// Keeps why a region is refused, and since when for the same reason; `None` when the list is full.
+    fn note(&mut self, region: RegionId, reason: Reason, now: Mono) -> Option<Arc<Reason>> {
         let full = self.known.len() >= MAX_KNOWN && !self.known.contains_key(&region);
         if full {
-            return false;
+            return None;
         }
         let why = match &self.last {
             Some(last) if **last == reason => Arc::clone(last),
@@ -244,8 +250,8 @@ impl Queue {
         if entry.why.as_ref().is_some_and(|old| old.name() != why.name()) {
             entry.since = now;
         }
-        entry.why = Some(why);
-        true
+        entry.why = Some(Arc::clone(&why));
+        Some(why)
     }
 
     /// Wakes the regions whose reasons name this event, and the line if it waits for it.
@@ -253,27 +259,14 @@ impl Queue {
         if self.held.as_ref().is_some_and(|held| held.reason.wakes().contains(&event)) {
             self.release();
         }
-        if self.asleep > 0 {
-            self.wake_if(|reason| reason.wakes().contains(&event), now);
+        for region in self.sleepers.woken_by(event) {
+            self.enqueue(region, false, now);
         }
     }
 
-    /// Wakes everything that has slept for long.
+    /// Wakes some of those that have slept for long.
     pub(super) fn wake_sleepers(&mut self, now: Mono) {
-        if self.asleep == 0 {
-            self.woken = now;
-        } else if now.since(self.woken) >= LONGEST_SLEEP {
-            self.woken = now;
-            self.wake_if(|_| true, now);
-        }
-    }
-
-    fn wake_if(&mut self, wakes: impl Fn(&Reason) -> bool, now: Mono) {
-        let sleeps = |entry: &&Entry| entry.place == Place::Asleep && entry.why.as_ref().is_none_or(|why| wakes(why));
-        let mut woken: Vec<RegionId> =
-            self.known.iter().filter(|(_, entry)| sleeps(entry)).map(|(region, _)| *region).collect();
-        woken.sort_unstable();
-        for region in woken {
+        for region in self.sleepers.overdue(now) {
             self.enqueue(region, false, now);
         }
     }
@@ -333,7 +326,7 @@ impl Queue {
     /// Whether a report of the region, which shows a change or not, is worth a look: it sleeps, and this may have ended it.
     pub(super) fn is_woken_by_report(&self, region: RegionId, changed: bool) -> bool {
         let woken = |why: &Reason| changed || why.wakes().contains(&Wake::Heartbeat);
-        self.asleep > 0
+        self.sleepers.len() > 0
             && self
                 .known
                 .get(&region)
@@ -383,7 +376,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use super::{super::sleepers::LONGEST_SLEEP, *};
 
     #[test]
     fn a_region_is_in_line_or_asleep_or_neither() {
@@ -428,7 +423,7 @@ mod tests {
         let at = |s| Mono::default().plus(Duration::from_secs(s));
         queue.fill([RegionId(1)], at(0));
         for (second, reason, since) in [(5, Reason::NoLeader, 0), (6, Reason::NoLeader, 0), (9, Reason::NoRule, 9)] {
-            queue.wake_if(|_| true, at(second));
+            queue.enqueue(RegionId(1), false, at(second));
             assert_eq!(queue.pop(), Some(RegionId(1)));
             queue.sleep(RegionId(1), reason.clone(), at(second));
             let waits =

@@ -240,6 +240,28 @@ fn the_walk_meets_what_nobody_announced_and_ends_its_round_in_time() {
     assert!((1000..=2600).contains(&began), "within a round: tick {began}");
 }
 
+/// Schedulers are often kept still with limits of 0: that is no matter of repairs, and one that counts as a move must not hold all
+/// others up.
+#[test]
+fn a_left_over_peer_holds_no_drain_up_where_the_limits_of_balancing_are_0() {
+    let mut w = World::new(5);
+    (1..=5).for_each(|id| w.set_limits(id, UNLIMITED, UNLIMITED));
+    w.set_schedule(|s| {
+        s.region_schedule_limit = 0;
+        s.leader_schedule_limit = 0;
+    });
+    w.report(World::region(1, &[1, 2, 4, 5]));
+    for at in 2..=40 {
+        w.report(World::region(at, &[3, 1, 2]));
+    }
+    w.set_state(3, StoreState::Offline);
+    for _ in 0..200 {
+        w.tick();
+    }
+    assert_eq!(left_on(&w, 3), 0);
+    assert!(w.added.iter().any(|(_, op)| op.desc == "remove-orphan-peer"));
+}
+
 #[test]
 fn an_abandoned_joint_state_is_left_even_when_the_limits_are_used_up() {
     let mut w = World::new(4);

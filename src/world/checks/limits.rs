@@ -9,7 +9,10 @@ use super::{At, Check, Moment, Verdict};
 use crate::{
     meta::Change,
     model::{Mono, StoreId, StoreLimits, store::UNLIMITED},
-    scheduler::operator::{Kind, Priority, Step, step::FULL_COST},
+    scheduler::{
+        controller::journal::Maker,
+        operator::{Kind, Priority, Step, step::FULL_COST},
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -115,15 +118,20 @@ impl Check for ScheduleLimit {
     }
 
     fn says(&self) -> &'static str {
-        "no more operators of a kind start than its schedule limit allows"
+        "no more operators of a kind start than its schedule limit allows; repairs know no limits of balancing"
     }
 
     fn on(&mut self, moment: &Moment<'_>, at: &At<'_>) -> Verdict {
         let Moment::Added { op, .. } = moment else { return Ok(0) };
         let cluster = at.control.cluster();
         let schedule = &cluster.settings().schedule;
+        let balances = || {
+            let history = cluster.operator_history(op.id);
+            history.is_none_or(|past| past.journal.cause.maker == Maker::Scheduler)
+        };
         let limit = match op.kind.counted_as() {
             Kind::REPLICA => schedule.replica_schedule_limit,
+            Kind::REGION | Kind::LEADER if !balances() => return Ok(0),
             Kind::REGION => schedule.region_schedule_limit,
             Kind::LEADER => schedule.leader_schedule_limit,
             Kind::MERGE => schedule.merge_schedule_limit,

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::{
     super::{Answer, error::Problem, go::rfc3339_nano, request::Request},
     answer, groups,
+    owners::Owner,
 };
 use crate::{
     api::{ApiError, App},
     model::{Now, StoreId, StoreState},
-    scheduler::explain::{drain::DrainReport, preview::Preview, text},
+    scheduler::explain::{drain::DrainReport, preview::Preview, text, why::Group},
 };
 
 /// `GET /berth/v1/drains`
@@ -20,7 +21,7 @@ pub(in crate::api::rest) fn all(request: &Request) -> Answer {
     let reports = app.cluster.explain_drains(app.now());
     let as_text = || match reports.as_slice() {
         [] => "no store is being drained\n".to_owned(),
-        some => some.iter().map(|r| text::drain(r, asked_text(app, r.store).as_deref())).collect::<Vec<_>>().join("\n"),
+        some => some.iter().map(|r| drain_text(app, r)).collect::<Vec<_>>().join("\n"),
     };
     let as_json =
         || json!({ "count": reports.len(), "drains": reports.iter().map(|r| show(app, r)).collect::<Vec<_>>() });
@@ -37,7 +38,7 @@ pub(in crate::api::rest) fn one(request: &Request) -> Answer {
         );
         return Err(Problem::not_found(text));
     }
-    answer(request, || text::drain(&report, asked_text(app, id).as_deref()), || show(app, &report))
+    answer(request, || drain_text(app, &report), || show(app, &report))
 }
 
 /// `GET /berth/v1/drains/{id}/preview`
@@ -45,7 +46,13 @@ pub(in crate::api::rest) fn preview(request: &Request) -> Answer {
     let (app, id) = (&request.app, request.store_param()?);
     let now = app.now();
     let preview = app.cluster.preview_drain(id, now).ok_or(ApiError::StoreNotFound(id))?;
-    answer(request, || text::preview(&preview, now.mono), || show_preview(&preview, now))
+    let notes = |group: &Group| Owner::of(app, group, now.wall).map(|owner| owner.text());
+    answer(request, || text::preview(&preview, now.mono, &notes), || show_preview(app, &preview, now))
+}
+
+fn drain_text(app: &App, report: &DrainReport) -> String {
+    let notes = |group: &Group| Owner::of(app, group, report.at.wall).map(|owner| owner.text());
+    text::drain(report, asked_text(app, report.store).as_deref(), &notes)
 }
 
 /// `pd-ctl from 10.0.0.7 at 2026-11-22T13:04:11Z`
@@ -76,11 +83,11 @@ fn show(app: &App, report: &DrainReport) -> Value {
         "seconds_left": report.seconds_left(),
         "limited_by": { "limit": report.binding.name(), "why": report.binding.says() },
         "not_tombstone": report.unburied.as_ref().map(text::unburied),
-        "groups": groups(&report.groups, report.at),
+        "groups": groups(&report.groups, report.at, |group| Owner::of(app, group, report.at.wall)),
     })
 }
 
-fn show_preview(preview: &Preview, now: Now) -> Value {
+fn show_preview(app: &App, preview: &Preview, now: Now) -> Value {
     let (takes, measured) = preview.move_takes;
     json!({
         "store": preview.store.0,
@@ -97,6 +104,6 @@ fn show_preview(preview: &Preview, now: Now) -> Value {
         "held": preview.is_held(),
         "targets": preview.targets.iter().map(|(store, regions)| json!({ "store": store.0, "regions": regions }))
             .collect::<Vec<_>>(),
-        "would_hold": groups(&preview.holds, now),
+        "would_hold": groups(&preview.holds, now, |group| Owner::of(app, group, now.wall)),
     })
 }

@@ -6,10 +6,12 @@ pub(super) mod backup;
 pub(super) mod drains;
 pub(super) mod members;
 pub(super) mod operators;
+mod owners;
 pub(super) mod ready;
 pub(super) mod regions;
 
 use axum::http::StatusCode;
+use owners::Owner;
 use serde_json::{Value, json};
 
 use super::{error::Problem, go::rfc3339_nano, render::Reply, request::Request};
@@ -33,8 +35,8 @@ fn wall(now: Now, at: Mono) -> String {
     rfc3339_nano(Wall(now.wall.0.saturating_sub(ago)))
 }
 
-/// Groups of regions.
-fn groups(groups: &[Group], now: Now) -> Value {
+/// Groups of regions. `owner` tells of the label rule that holds one.
+fn groups(groups: &[Group], now: Now, owner: impl Fn(&Group) -> Option<Owner>) -> Value {
     let one = |group: &Group| {
         json!({
             "reason": group.why.name(),
@@ -44,6 +46,7 @@ fn groups(groups: &[Group], now: Now) -> Value {
             "oldest_seconds": now.mono.since(group.oldest).as_secs_f64(),
             "samples": group.samples.iter().map(|id| id.0).collect::<Vec<_>>(),
             "why": group.says(),
+            "rule": owner(group).map(|owner| owner.json()),
             "remedy": remedy(group),
             "ended_by": group.why.wakes(),
             "refused": group.refused.iter().map(|(filter, stores)| {
@@ -68,14 +71,14 @@ mod tests {
         let now = Now { mono: Mono(60_000_000_000), wall: Wall(1_795_352_651_000_000_000) };
         let mut all = Groups::default();
         (1..=5).for_each(|id| all.add(RegionId(id), &Why::LeaderSilent { store: StoreId(2) }, Mono(50_000_000_000)));
-        let shown = groups(&all.into_sorted(), now);
+        let shown = groups(&all.into_sorted(), now, |_| None);
         let group = &shown[0];
         assert_eq!((&group["reason"], &group["regions"]), (&json!("no-leader"), &json!(5)));
         assert_eq!((&group["oldest_since"], &group["oldest_seconds"]), (&json!("2026-11-22T13:04:01Z"), &json!(10.0)));
         assert_eq!(group["samples"], json!([1, 2, 3]));
         let doc = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/explain.md")).unwrap();
         let fields: Vec<&String> = group.as_object().unwrap().keys().collect();
-        assert_eq!(fields.len(), 10);
+        assert_eq!(fields.len(), 11);
         assert!(fields.iter().all(|field| doc.contains(&format!("\"{field}\":"))), "{fields:?}");
     }
 }

@@ -6,15 +6,19 @@ use serde_json::{Value, json};
 
 use super::{
     super::{Answer, regions::not_found, request::Request},
-    answer, operators, wall,
+    answer, operators,
+    owners::Owner,
+    wall,
 };
 use crate::{
+    api::App,
     model::{Now, StoreId},
     scheduler::{
         explain::{
             region::{RegionReport, Said},
             remedy::remedy,
             text,
+            why::Group,
         },
         filter::Candidate,
     },
@@ -25,10 +29,11 @@ pub(in crate::api::rest) fn explain(request: &Request) -> Answer {
     let (app, id) = (&request.app, request.region_param()?);
     let now = app.now();
     let report = app.cluster.explain_region(id, now).ok_or_else(|| not_found(id))?;
-    answer(request, || text::region(&report, now), || show(&report, now))
+    let notes = |group: &Group| Owner::of(app, group, now.wall).map(|owner| owner.text());
+    answer(request, || text::region(&report, now, &notes), || show(app, &report, now))
 }
 
-fn show(report: &RegionReport, now: Now) -> Value {
+fn show(app: &App, report: &RegionReport, now: Now) -> Value {
     let waits = report.waits.as_ref().map(|waits| {
         json!({
             "asleep": waits.asleep,
@@ -46,7 +51,7 @@ fn show(report: &RegionReport, now: Now) -> Value {
         "region": report.region.id().0,
         "stores": report.region.peers().iter().map(|p| p.store.0).collect::<Vec<_>>(),
         "leader_store": report.region.leader_store().map(|s| s.0),
-        "outcome": outcome(report),
+        "outcome": outcome(app, report, now),
         "waits": waits,
         "operator": report.running.as_ref().map(|past| operators::show(past, now)),
         "as_if_nothing_held_it": report.as_if_free,
@@ -54,7 +59,7 @@ fn show(report: &RegionReport, now: Now) -> Value {
     })
 }
 
-fn outcome(report: &RegionReport) -> Value {
+fn outcome(app: &App, report: &RegionReport, now: Now) -> Value {
     match &report.said {
         Said::Healthy => json!({ "kind": "healthy" }),
         Said::WouldRun(ops) => json!({
@@ -67,6 +72,7 @@ fn outcome(report: &RegionReport) -> Value {
                 "kind": "blocked",
                 "reason": reason.name(),
                 "why": group.as_ref().map(|g| g.says()),
+                "rule": group.as_ref().and_then(|g| Owner::of(app, g, now.wall)).map(|owner| owner.json()),
                 "remedy": group.as_ref().map(remedy),
                 "ended_by": reason.wakes().iter().map(|wake| wake.name()).collect::<Vec<_>>(),
             })

@@ -279,3 +279,46 @@ fn what_ended_and_the_order_of_ids_outlive_a_term() {
     });
     assert!(added.unwrap() > last);
 }
+
+/// `patrol-region-interval` slows the patrol down and nothing else.
+#[test]
+fn s_the_patrol_alone_follows_its_interval() {
+    let mut group = Group::new(1);
+    let set_interval = |group: &Group, interval: Duration| {
+        let mut settings = (*group.leader().settings()).clone();
+        Arc::make_mut(&mut settings.schedule).patrol_region_interval = interval.into();
+        group.leader().set_settings(settings, group.now);
+    };
+    set_interval(&group, Duration::from_secs(3600));
+    group.report_stores();
+    group.report_regions();
+    group.pass(Duration::from_secs(2));
+    assert!(group.leader().is_prepared(), "the preparation ends");
+    group.drain(3);
+    group.drain(5);
+    let region = group.truth.iter_from(&[], 1)[0].id();
+    group.leader().admin(&Request::TransferLeader { region, to: StoreId(2) }, group.now).unwrap();
+    // The nodes do not obey.
+    let (mut pushed, mut ended) = (0, None);
+    for _ in 0..6000 {
+        group.now = group.now.plus(Duration::from_millis(100));
+        if group.now.mono.0.is_multiple_of(10_000_000_000) {
+            group.report_stores();
+        }
+        for effect in group.leader().tick(group.now) {
+            match effect {
+                Effect::Send(_) => pushed += 1,
+                Effect::Tell(Event::OperatorEnded { op, .. }) => ended = Some(op.status),
+                _ => {}
+            }
+        }
+    }
+    assert!(pushed > 0, "commands are pushed");
+    assert_eq!(ended, Some(crate::scheduler::operator::Status::Timeout));
+    let changes = group.leader().store_changes(group.now);
+    assert_eq!(changes, [crate::scheduler::life::StoreChange::Bury(StoreId(5))]);
+    assert_eq!(group.left_on(3), REGIONS, "the patrol stands still");
+    set_interval(&group, Duration::from_millis(10));
+    group.pass(Duration::from_secs(60));
+    assert_eq!(group.left_on(3), 0);
+}

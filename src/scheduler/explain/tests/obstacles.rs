@@ -1,9 +1,11 @@
 //! Planted obstacles on virtual time: each is named within a second of the call, report or missed deadline that shows it, the
 //! groups add up, and the remedy works.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
 
 use crate::{
     model::{
@@ -11,6 +13,8 @@ use crate::{
         StoreStats, store::UNLIMITED,
     },
     scheduler::{
+        balance::{Config, Kind, Schedulers, Spec, Updated},
+        checker::pause::CheckerName,
         explain::{
             Known,
             drain::{DrainReport, Tally},
@@ -77,7 +81,7 @@ fn obstacle(mut w: World, shows: Duration, wanted: &Obstacle, apply: impl FnOnce
     run(&mut w, usize::try_from(shows.as_millis() / 10).unwrap());
     run(&mut w, SECOND);
     let report = explain(&mut w, DRAINED);
-    let text = text::drain(&report, Some("a test"));
+    let text = text::drain(&report, Some("a test"), &|_| None);
     let group = report.groups.iter().find(|g| g.why.name() == wanted.reason).unwrap_or_else(|| panic!("{text}"));
     assert_eq!((group.regions, group.detail.as_str()), (REGIONS, wanted.detail), "{text}");
     assert_eq!(report.binding.name(), wanted.limit, "{text}");
@@ -93,7 +97,7 @@ fn obstacle(mut w: World, shows: Duration, wanted: &Obstacle, apply: impl FnOnce
             return;
         }
     }
-    panic!("the remedy does not help:\n{}", text::drain(&explain(&mut w, DRAINED), None));
+    panic!("the remedy does not help:\n{}", text::drain(&explain(&mut w, DRAINED), None, &|_| None));
 }
 
 fn labels(w: &mut World, rules: Vec<RegionLabelRule>) {
@@ -256,20 +260,51 @@ fn failing_snapshots() {
 }
 
 #[test]
-fn evict_leader_everywhere() {
-    let w = world();
-    for id in [1, 2, 4] {
-        w.stores.update(StoreId(id), |store| store.pause_leader_in = 1);
+fn a_paused_checker() {
+    let pause = |w: &mut World, length| {
+        w.with_view(|view, _, patrol, _| patrol.pause(CheckerName::Rule, length, view.now));
+    };
+    let mut w = world();
+    pause(&mut w, Duration::from_secs(3600));
+    let wanted = Obstacle {
+        reason: "checker-paused",
+        detail: "rule",
+        limit: "checker-paused",
+        remedy: "POST /pd/api/v1/checker/rule {\"delay\": 0}",
+    };
+    obstacle(w, Duration::ZERO, &wanted, |w| pause(w, Duration::ZERO));
+}
+
+/// Has evict-leader run on these stores; as in the cluster, filters see whom it keeps leaders off.
+fn evict_leaders(w: &mut World, stores: &[u64]) {
+    let mut config = Config::read(Kind::EvictLeader, &[], None).unwrap();
+    for store in stores {
+        let Ok(Updated::To(more)) = config.update(json!({ "store_id": store }).as_object().unwrap()) else { panic!() };
+        config = more;
     }
+    let mut schedulers = Schedulers::new(1);
+    schedulers.set(vec![Spec { name: Kind::EvictLeader.name().to_owned(), config }], w.now);
+    w.schedule(&mut schedulers);
+    let pauses = schedulers.leader_pauses();
+    assert_eq!(pauses.len(), stores.len());
+    for id in w.stores.snapshot().keys() {
+        let (into, _) = pauses.get(id).copied().unwrap_or_default();
+        w.stores.update(*id, |store| store.pause_leader_in = into);
+        w.with_view(|view, _, patrol, _| patrol.on_store_changed(view, *id));
+    }
+}
+
+#[test]
+fn evict_leader_everywhere() {
+    let mut w = world();
+    evict_leaders(&mut w, &[1, 2, 3, 4]);
     let wanted = Obstacle {
         reason: "no-leader-target",
         detail: "",
         limit: "no-leader-target",
         remedy: "DELETE /pd/api/v1/schedulers/evict-leader-scheduler",
     };
-    obstacle(w, Duration::ZERO, &wanted, |w| {
-        w.stores.update(StoreId(1), |store| store.pause_leader_in = 0);
-    });
+    obstacle(w, Duration::ZERO, &wanted, |w| evict_leaders(w, &[]));
 }
 
 #[test]

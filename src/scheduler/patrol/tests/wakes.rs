@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{RegionLabel, RegionLabelRule, StoreStats},
-    scheduler::{checker::pause::CheckerName, region_label::LabelIndex},
+    scheduler::{checker::pause::CheckerName, outcome::tests::all, region_label::LabelIndex},
 };
 
 const REGIONS: u64 = 20;
@@ -48,6 +48,10 @@ fn denied(w: &mut World, expires: Option<Duration>) {
     let rule = RegionLabelRule { id: "keep".into(), index: 0, labels: vec![label], ranges: vec![KeyRange::all()] };
     w.settings.labels = Arc::new(LabelIndex::new(vec![Arc::new(rule)]));
     w.patrol.on_settings_changed(w.now.mono);
+}
+
+fn pause_rules(w: &mut World, length: Duration) {
+    w.with_view(|view, _, patrol, _| patrol.pause(CheckerName::Rule, length, view.now));
 }
 
 fn pause_leaders(w: &mut World, pauses: u32) {
@@ -139,6 +143,7 @@ fn cases() -> Vec<Case> {
             },
             1,
         ),
+        case("checker-paused", |w| pause_rules(w, Duration::from_secs(3600)), |w| pause_rules(w, Duration::ZERO), 1),
         case(
             "schedule-limit",
             |w| w.set_schedule(|s| s.replica_schedule_limit = 0),
@@ -192,6 +197,123 @@ fn o9_what_is_blocked_costs_nothing_and_its_event_wakes_it() {
         (case.event)(&mut w);
         assert_eq!(ticks(&mut w, case.within) as u64, REGIONS, "case {at} {}", case.reason);
     }
+}
+
+/// Whether [`cases`] brings the reason about. The others stand in tests of their own below, or need no waking: the patrol is not asked
+/// before the preparation has ended, and what lacks an id goes back in line.
+fn has_case(reason: &Reason) -> bool {
+    match reason {
+        Reason::Halted
+        | Reason::StoreLimit { .. }
+        | Reason::ScheduleLimit(_)
+        | Reason::NoTarget { .. }
+        | Reason::TargetBusy { .. }
+        | Reason::NoLeaderTarget
+        | Reason::NoLeader
+        | Reason::Denied { .. }
+        | Reason::SwitchedOff(_)
+        | Reason::CheckerPaused(_) => true,
+        Reason::NotPrepared
+        | Reason::OperatorRunning(_)
+        | Reason::PendingPeer(_)
+        | Reason::NoId
+        | Reason::Build(_)
+        | Reason::NoRule => false,
+    }
+}
+
+#[test]
+fn each_reason_has_its_case() {
+    let shown: BTreeSet<&str> = cases().iter().map(|case| case.reason).collect();
+    let wanted: BTreeSet<&str> = all().iter().filter(|reason| has_case(reason)).map(Reason::name).collect();
+    assert_eq!(shown, wanted);
+}
+
+/// Lets an event come that concerns region 10; false for what is no event: tokens come at times that lines know, and the next tick by
+/// itself.
+fn fire(w: &mut World, event: Wake) -> bool {
+    match event {
+        Wake::Tokens | Wake::Tick => return false,
+        Wake::OperatorEnd => w.patrol.on_operator_ended(RegionId(9990)),
+        Wake::OwnOperatorEnd => w.patrol.on_operator_ended(RegionId(10)),
+        Wake::Store => _ = w.with_view(|view, _, patrol, _| patrol.on_store_changed(view, StoreId(4))),
+        Wake::Load => reports(w, 4, 1 << 39, 99),
+        Wake::Settings => w.patrol.on_settings_changed(w.now.mono),
+        Wake::Expiry => w.patrol.wake_at(w.now.wall),
+        Wake::Heartbeat => _ = w.report(World::region(1, &[3, 1, 2])),
+    }
+    true
+}
+
+/// A region that sleeps for any reason is looked at when an event comes that the reason names, and at no other event.
+#[test]
+fn o9_each_reason_ends_by_each_event_that_it_names_and_by_no_other() {
+    let events: BTreeSet<Wake> = all().iter().flat_map(|reason| reason.wakes().iter().copied()).collect();
+    let mut woken = 0;
+    for reason in all() {
+        for event in &events {
+            // Whatever a region waits for, the end of its own operator is worth a look.
+            let wakes = reason.wakes().contains(event) || *event == Wake::OwnOperatorEnd;
+            let mut w = drained();
+            // The first look at the stores has passed.
+            ticks(&mut w, WATCHED);
+            let region = w.get(10);
+            w.with_view(|view, _, patrol, _| patrol.sleep(view, At::Misplaced, &region, reason.clone()));
+            if !fire(&mut w, *event) {
+                continue;
+            }
+            ticks(&mut w, WATCHED);
+            // Nothing is wrong with it: whoever looks at it forgets it.
+            assert_eq!(w.patrol.waits(&region, w.now.mono).is_none(), wakes, "{reason:?} and {event:?}");
+            woken += usize::from(wakes);
+        }
+    }
+    assert!(woken >= all().len(), "{woken}");
+}
+
+/// After a minute the net under missed events looks at sleepers once more: a few in each tick, however many fell asleep at once.
+#[test]
+fn o9_blocked_regions_cost_one_look_a_minute_and_never_many_at_once() {
+    const MANY: u64 = 300;
+    let mut w = World::new(4);
+    (1..=4).for_each(|id| w.set_limits(id, UNLIMITED, UNLIMITED));
+    for at in 1..=MANY {
+        w.report(World::region(at, &[3, 1, 2]));
+    }
+    denied(&mut w, None);
+    w.set_state(3, StoreState::Offline);
+    assert_eq!(ticks(&mut w, 10), 0);
+    let before = w.patrol.checks();
+    assert!(before >= MANY, "all are asleep");
+    let (mut last, mut most) = (before, 0);
+    for _ in 0..12_000 {
+        assert_eq!(w.tick(), 0);
+        most = most.max(w.patrol.checks() - last);
+        last = w.patrol.checks();
+    }
+    assert!(last - before <= 2 * MANY && last - before >= MANY, "{} looks in two minutes", last - before);
+    assert!(most <= sleepers::TRICKLE as u64, "{most} looks in one tick");
+}
+
+/// A lost store whose regions are all held does not keep the tick from a drain.
+#[test]
+fn o9_blocked_regions_of_one_class_leave_checks_for_the_others() {
+    let mut w = World::new(6);
+    (1..=6).for_each(|id| w.set_limits(id, UNLIMITED, UNLIMITED));
+    w.set_schedule(|s| s.enable_remove_down_replica = false);
+    w.silent = vec![StoreId(5)];
+    w.pass(Duration::from_secs(1900));
+    for at in 1..=3000 {
+        w.report(with_down(&World::region(at, &[1, 2, 5]), 5, 1900));
+    }
+    for at in 3001..=3020 {
+        w.report(World::region(at, &[1, 2, 3]));
+    }
+    w.set_state(3, StoreState::Offline);
+    let before = w.patrol.checks();
+    let started = w.tick();
+    assert!(w.patrol.checks() - before >= 500, "there is more than one tick's work: {}", w.patrol.checks() - before);
+    assert!(started >= 5, "{started} operators of the drain");
 }
 
 #[test]
