@@ -24,14 +24,23 @@ pub struct Settings {
     pub replication: Arc<ReplicationConfig>,
     /// `[berth]`
     pub berth: Arc<BerthConfig>,
-    /// Placement rules, ready for look-up.
+    /// Placement rules as they are kept, ready for look-up. While they are switched off, [`Settings::placement`] is what counts.
     pub rules: Arc<RuleSet>,
+    /// The one rule that stands in for them while they are switched off: see [`RuleSet::of_replicas`].
+    pub replicas: Arc<RuleSet>,
     /// Region label rules, ready for look-up.
     pub labels: Arc<LabelIndex>,
     /// Cluster version.
     pub version: ClusterVersion,
     /// Whether keys are those of tables (`pd-server.key-type`).
     pub table_keys: bool,
+}
+
+impl Settings {
+    /// Where peers belong: by the placement rules, or by `max-replicas` and the location labels while rules are switched off.
+    pub fn placement(&self) -> &RuleSet {
+        if self.replication.enable_placement_rules { &self.rules } else { &self.replicas }
+    }
 }
 
 /// The world at one moment.

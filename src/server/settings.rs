@@ -72,16 +72,13 @@ impl Kept {
 
     /// The settings of this moment.
     pub(super) fn settings(&self, state: &State, dynamic: &Dynamic, berth: &Arc<BerthConfig>, now: Wall) -> Settings {
-        let default = || {
-            let r = &dynamic.replication;
-            let rule = RuleSet::default_rule(r.max_replicas, &r.location_labels, &r.isolation_level);
-            RuleSet::new(vec![Arc::new(rule)], vec![]).unwrap_or_default()
-        };
+        let replicas = Arc::new(RuleSet::of_replicas(&dynamic.replication));
         Settings {
             schedule: Arc::new(effective(state, dynamic, now)),
             replication: Arc::new(dynamic.replication.clone()),
             berth: Arc::clone(berth),
-            rules: Arc::new(self.rules.clone().unwrap_or_else(default)),
+            rules: self.rules.clone().map_or_else(|| Arc::clone(&replicas), Arc::new),
+            replicas,
             labels: Arc::new(self.labels.clone()),
             version: state.cluster_version.clone().unwrap_or_default(),
             table_keys: dynamic.pd_server.key_type == "table",

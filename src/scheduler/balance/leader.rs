@@ -18,7 +18,7 @@ use crate::{
         filter,
         operator::{Builder, Kind, Operator, Priority},
         outcome::Reason,
-        placement::{fit, labels},
+        placement::{RegionFit, fit, labels},
     },
     store::{Held, StoreInfo},
 };
@@ -165,13 +165,13 @@ pub(super) fn rules_let_lead(input: &Input<'_>, region: &Region, store: &StoreIn
     if rules.iter().all(|r| matches!(r.role, RuleRole::Voter | RuleRole::Learner)) {
         return true;
     }
-    let served = |region: &Region| {
-        let fit = fit(region, rules, input.view.stores);
+    let served = |fit: &RegionFit| {
         let apart: f64 = fit.rules.iter().map(|r| r.isolation_score).sum();
         (fit.rules.iter().filter(|r| r.is_satisfied()).count(), apart)
     };
     let moved = Region { leader: region.meta.peer_on(store.id()).map(|p| p.id), ..region.clone() };
-    let (before, after) = (served(region), served(&moved));
+    let before = settings.rules.fit(region, input.view.stores).map_or_else(Default::default, |fit| served(&fit));
+    let after = served(&fit(&moved, rules, input.view.stores));
     after.0 >= before.0 && after.1 >= before.1
 }
 

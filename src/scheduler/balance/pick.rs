@@ -11,7 +11,7 @@ use crate::{
     scheduler::{
         checker::deny::{Cause, denied},
         outcome::Reason,
-        placement::{RegionFit, fit},
+        placement::RegionFit,
     },
     store::Held,
 };
@@ -71,8 +71,7 @@ pub(super) fn is_idle(input: &Input<'_>, region: &Region) -> Result<(), Why> {
 }
 
 /// How the region serves its rules, when it serves all of them.
-pub(super) fn whole_fit(input: &Input<'_>, region: &Region) -> Result<RegionFit, Why> {
-    let rules = input.view.settings.rules.for_region(region);
-    let fit = fit(region, rules, input.view.stores);
-    if fit.is_satisfied() { Ok(fit) } else { Err(Why::NotReplicated) }
+pub(super) fn whole_fit(input: &Input<'_>, region: &Region) -> Result<Arc<RegionFit>, Why> {
+    let fit = input.view.settings.placement().fit(region, input.view.stores);
+    fit.filter(|fit| fit.is_satisfied()).ok_or(Why::NotReplicated)
 }

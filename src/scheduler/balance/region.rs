@@ -108,7 +108,7 @@ impl<'a> Peers<'a> {
     }
 
     /// Whether the region is whole and worth moving.
-    fn movable(&self, region: &Region) -> Result<RegionFit, Why> {
+    fn movable(&self, region: &Region) -> Result<Arc<RegionFit>, Why> {
         may_balance(self.input, region)?;
         let empty = region.size_known && region.size_mib <= EMPTY_MIB;
         if empty && self.input.view.regions.len() >= FEW_REGIONS {

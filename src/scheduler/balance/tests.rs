@@ -608,3 +608,5 @@ fn scattering_breaks_no_rule() {
         }
     }
 }
+
+mod rules_off;
