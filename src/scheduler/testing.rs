@@ -79,6 +79,7 @@ impl World {
             berth: Arc::new(BerthConfig::default()),
             rules: rules.clone(),
             replicas: rules,
+            reject_leader: Arc::default(),
             labels: Arc::new(LabelIndex::default()),
             version: "8.5.0".parse().unwrap(),
             table_keys: true,

@@ -30,9 +30,8 @@ pub(crate) fn build(state: &State, dynamic: &Dynamic, berth: &Arc<BerthConfig>, 
 /// The schedulers that run: they are a part of the configuration, with what is kept for each beside it. What cannot be read (a newer
 /// version wrote it) is left out and named in the log.
 pub(crate) fn schedulers(state: &State, dynamic: &Dynamic, log: &Logger) -> Vec<Spec> {
-    let reject = dynamic.label_property.get(REJECT_LEADER).map_or(&[][..], Vec::as_slice);
     let kept = |name: &str| state.schedulers.get(name).map(|json| json.to_string());
-    let (specs, wrong) = balance::specs(&dynamic.schedule.schedulers_v2, kept, reject);
+    let (specs, wrong) = balance::specs(&dynamic.schedule.schedulers_v2, kept);
     for (kind, error) in wrong {
         pdlog!(log, Error, "a scheduler cannot be run", "type" => kind, "error" => error.to_string());
     }
@@ -79,6 +78,7 @@ impl Kept {
             berth: Arc::clone(berth),
             rules: self.rules.clone().map_or_else(|| Arc::clone(&replicas), Arc::new),
             replicas,
+            reject_leader: dynamic.label_property.get(REJECT_LEADER).map_or(&[][..], Vec::as_slice).into(),
             labels: Arc::new(self.labels.clone()),
             version: state.cluster_version.clone().unwrap_or_default(),
             table_keys: dynamic.pd_server.key_type == "table",

@@ -219,11 +219,9 @@ fn object(value: &Value) -> Map<String, Value> {
 fn the_label_scheduler_empties_rejected_stores() {
     let mut world = led_by_one(10);
     world.put_store(1, StoreState::Up, &[("zone", "far")]);
-    let mut label = plain(Kind::Label);
+    let label = plain(Kind::Label);
     assert!(once(&mut world, &label, 1).0.is_empty());
-    let reject = [StoreLabel { key: "zone".into(), value: "far".into() }];
-    let entry = SchedulerConfig { kind: "label".into(), ..SchedulerConfig::default() };
-    label = specs(&[entry], |_| None, &reject).0.remove(0);
+    world.settings.reject_leader = [StoreLabel { key: "zone".into(), value: "far".into() }].into();
     let (ops, _) = once(&mut world, &label, 1);
     assert_eq!((ops.len(), ops[0].desc.as_str()), (1, "label-reject-leader"));
 }
@@ -299,7 +297,7 @@ fn a_slow_store_gets_its_leaders_back_after_it_was_well_for_long() {
 
 /// A list of the fresh cluster.
 fn defaults() -> Vec<Spec> {
-    specs(&crate::config::ScheduleConfig::default().schedulers_v2, |_| None, &[]).0
+    specs(&crate::config::ScheduleConfig::default().schedulers_v2, |_| None).0
 }
 
 #[test]
@@ -609,4 +607,5 @@ fn scattering_breaks_no_rule() {
     }
 }
 
+mod reject_leader;
 mod rules_off;

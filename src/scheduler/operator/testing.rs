@@ -58,6 +58,7 @@ impl World {
                 berth: Arc::new(BerthConfig::default()),
                 rules: Arc::clone(&rules),
                 replicas: rules,
+                reject_leader: Arc::default(),
                 labels: Arc::new(LabelIndex::default()),
                 version: "8.5.0".parse().unwrap(),
                 table_keys: true,
