@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use journal::{Journal, Journals};
+use journal::{By, Journal, Journals};
 use records::Records;
 use waiting::Waiting;
 
@@ -123,12 +123,18 @@ impl Controller {
     ///
     /// # Errors
     /// What stands against it. All of `ops` are then cancelled and recorded.
-    pub fn add(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, out: &mut Vec<Effect>) -> Result<(), Reason> {
+    pub fn add(
+        &mut self,
+        view: &ClusterView<'_>,
+        ops: Vec<Operator>,
+        by: &By,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reason> {
         if let Err(refusal) = self.admissible(view, &ops) {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
-        self.admit(view, ops, out);
+        self.admit(view, ops, by, out);
         Ok(())
     }
 
@@ -141,6 +147,7 @@ impl Controller {
         &mut self,
         view: &ClusterView<'_>,
         ops: Vec<Operator>,
+        by: &By,
         cause: Option<Cause>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reason> {
@@ -148,7 +155,7 @@ impl Controller {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
-        self.waiting.push(ops, cause);
+        self.waiting.push(ops, by.clone(), cause);
         self.promote(view, out);
         Ok(())
     }

@@ -3,13 +3,13 @@
 use super::{
     config::RejectLabel,
     dice::Dice,
-    leader::{TRIES, candidates, transfer},
+    leader::{TRIES, candidates, choice, transfer},
     pick::{draw, may_balance},
     round::{Input, Round, Why},
     weigh::{Measure, Scale},
 };
 use crate::{
-    scheduler::operator::{Kind, Priority},
+    scheduler::operator::{Kind, Operator, Priority},
     store::{Held, StoreInfo},
 };
 
@@ -33,7 +33,8 @@ pub(super) fn reject_leaders(input: &Input<'_>, config: &RejectLabel, dice: &mut
                 // No rejected store is among them: the leader filter refuses it.
                 let targets = candidates(input, &region).into_iter();
                 let target = targets.min_by_key(|s| (scale.rank(s), s.id())).ok_or(Why::NoTarget)?;
-                transfer(input, &region, target.id(), Kind::LEADER, Priority::Medium)
+                let op = transfer(input, &region, target.id(), Kind::LEADER, Priority::Medium)?;
+                Ok(Operator { choice: Some(choice(input, &scale, &region, target.id())), ..op })
             });
             match found {
                 Ok(op) => {
