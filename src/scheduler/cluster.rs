@@ -32,7 +32,7 @@ use tap::{Input, Tap, Taps};
 use super::{
     admin::{self, AdminError, Request},
     balance::{Scatterer, Schedulers},
-    controller::Controller,
+    controller::{Controller, journal::By},
     effect::{Effect, Event},
     life::{self, Burying, StoreChange, Unburied},
     operator::Operator,
@@ -363,15 +363,15 @@ impl Cluster {
         self.prepared.load(Ordering::Relaxed)
     }
 
-    /// Makes and starts an operator for a person.
-    pub fn admin(&self, request: &Request, now: Now) -> Result<Vec<Effect>, AdminError> {
+    /// Makes and starts an operator for a person. `caller`: what it calls itself, empty if it is not known.
+    pub fn admin(&self, request: &Request, caller: &str, now: Now) -> Result<Vec<Effect>, AdminError> {
         let _turn = self.taps.input(Some(now), Input::Admin(request));
         let (result, out) = self.decide(now, |view, d, out| {
             if !self.is_leading() {
                 return Err(AdminError::NotAdded);
             }
             let operators = admin::build(view, request)?;
-            d.controller.add(view, operators, out).map_err(|_| AdminError::NotAdded)
+            d.controller.add(view, operators, &By::call("operators", caller), out).map_err(|_| AdminError::NotAdded)
         });
         if result.is_err() {
             // The refusal's own events (`operator canceled`) are told with the next tick.

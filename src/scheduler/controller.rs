@@ -20,7 +20,7 @@ use std::{
 };
 
 use admission::For;
-use journal::{Journal, Journals};
+use journal::{By, Journal, Journals};
 use records::Records;
 use waiting::Waiting;
 
@@ -124,12 +124,18 @@ impl Controller {
     ///
     /// # Errors
     /// What stands against it. All of `ops` are then cancelled and recorded.
-    pub fn add(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, out: &mut Vec<Effect>) -> Result<(), Reason> {
+    pub fn add(
+        &mut self,
+        view: &ClusterView<'_>,
+        ops: Vec<Operator>,
+        by: &By,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reason> {
         if let Err(refusal) = self.admissible(view, &ops, For::Repair) {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
-        self.admit(view, ops, out);
+        self.admit(view, ops, by, out);
         Ok(())
     }
 
@@ -142,6 +148,7 @@ impl Controller {
         &mut self,
         view: &ClusterView<'_>,
         ops: Vec<Operator>,
+        by: &By,
         cause: Option<Cause>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reason> {
@@ -149,7 +156,7 @@ impl Controller {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
-        self.waiting.push(ops, cause);
+        self.waiting.push(ops, by.clone(), cause);
         self.promote(view, out);
         Ok(())
     }

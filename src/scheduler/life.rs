@@ -207,7 +207,7 @@ pub fn is_filled(view: &ClusterView<'_>, store: &StoreInfo) -> bool {
 /// the aggregate: no region is looked at.
 pub fn filled_size(view: &ClusterView<'_>, store: &StoreInfo) -> f64 {
     let mut share = 0.0;
-    for (range, rules) in view.settings.rules.segments() {
+    for (range, rules) in view.settings.placement().segments() {
         let mine: Vec<&Rule> =
             rules.iter().map(AsRef::as_ref).filter(|r| labels::matches(&store.record, &r.constraints)).collect();
         if mine.is_empty() {

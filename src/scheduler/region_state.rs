@@ -107,7 +107,7 @@ impl Flags {
 pub fn flags(view: &ClusterView<'_>, region: &Region) -> Flags {
     let schedule = &view.settings.schedule;
     let mut flags = Flags::default();
-    let rules = view.settings.rules.for_region(region);
+    let rules = view.settings.placement().for_region(region);
     let wanted: u64 = rules.iter().map(|r| u64::from(r.count)).sum();
     let peers = region.peers().len() as u64;
     flags.set(Flag::MissPeer, peers < wanted);

@@ -16,6 +16,11 @@ impl Score {
         Self(if points.is_nan() { 0.0 } else { points })
     }
 
+    /// The number.
+    pub fn points(self) -> f64 {
+        self.0
+    }
+
     /// As operators show it.
     pub fn text(self) -> String {
         format!("{:.2}", self.0)

@@ -72,12 +72,14 @@ impl World {
     pub(super) fn new(stores: u64) -> Self {
         let replication = ReplicationConfig::default();
         let now = Now::default().plus(Duration::from_secs(1000));
-        let rule = RuleSet::default_rule(replication.max_replicas, &[], "");
+        let rules = Arc::new(RuleSet::of_replicas(&replication));
         let settings = Settings {
             schedule: Arc::new(ScheduleConfig::default()),
             replication: Arc::new(replication),
             berth: Arc::new(BerthConfig::default()),
-            rules: Arc::new(RuleSet::new(vec![Arc::new(rule)], vec![]).unwrap()),
+            rules: rules.clone(),
+            replicas: rules,
+            reject_leader: Arc::default(),
             labels: Arc::new(LabelIndex::default()),
             version: "8.5.0".parse().unwrap(),
             table_keys: true,
@@ -135,6 +137,15 @@ impl World {
         let mut schedule = ScheduleConfig::clone(&self.settings.schedule);
         change(&mut schedule);
         self.settings.schedule = Arc::new(schedule);
+        self.patrol.on_settings_changed(self.now.mono);
+    }
+
+    /// Changes `replication.*`. Kept rules stay as they are, as while they are switched off.
+    pub(super) fn set_replication(&mut self, change: impl FnOnce(&mut ReplicationConfig)) {
+        let mut replication = ReplicationConfig::clone(&self.settings.replication);
+        change(&mut replication);
+        self.settings.replicas = Arc::new(RuleSet::of_replicas(&replication));
+        self.settings.replication = Arc::new(replication);
         self.patrol.on_settings_changed(self.now.mono);
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{placement::RuleSet, region_label::LabelIndex};
 use crate::{
     config::{BerthConfig, ReplicationConfig, ScheduleConfig},
-    model::{ClusterVersion, Mono, Now, PeerId, StoreId},
+    model::{ClusterVersion, Mono, Now, PeerId, StoreId, StoreLabel, StoreRecord},
     store::{RegionIndex, StoreInfo},
 };
 
@@ -24,14 +24,30 @@ pub struct Settings {
     pub replication: Arc<ReplicationConfig>,
     /// `[berth]`
     pub berth: Arc<BerthConfig>,
-    /// Placement rules, ready for look-up.
+    /// Placement rules as they are kept, ready for look-up. While they are switched off, [`Settings::placement`] is what counts.
     pub rules: Arc<RuleSet>,
+    /// The one rule that stands in for them while they are switched off: see [`RuleSet::of_replicas`].
+    pub replicas: Arc<RuleSet>,
+    /// Labels of stores that shall not lead: the label property `reject-leader`.
+    pub reject_leader: Arc<[StoreLabel]>,
     /// Region label rules, ready for look-up.
     pub labels: Arc<LabelIndex>,
     /// Cluster version.
     pub version: ClusterVersion,
     /// Whether keys are those of tables (`pd-server.key-type`).
     pub table_keys: bool,
+}
+
+impl Settings {
+    /// Where peers belong: by the placement rules, or by `max-replicas` and the location labels while rules are switched off.
+    pub fn placement(&self) -> &RuleSet {
+        if self.replication.enable_placement_rules { &self.rules } else { &self.replicas }
+    }
+
+    /// Whether the label property `reject-leader` names a label of this store.
+    pub fn rejects_leaders(&self, store: &StoreRecord) -> bool {
+        self.reject_leader.iter().any(|label| store.labels.contains(label))
+    }
 }
 
 /// The world at one moment.

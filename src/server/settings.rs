@@ -30,9 +30,8 @@ pub(crate) fn build(state: &State, dynamic: &Dynamic, berth: &Arc<BerthConfig>, 
 /// The schedulers that run: they are a part of the configuration, with what is kept for each beside it. What cannot be read (a newer
 /// version wrote it) is left out and named in the log.
 pub(crate) fn schedulers(state: &State, dynamic: &Dynamic, log: &Logger) -> Vec<Spec> {
-    let reject = dynamic.label_property.get(REJECT_LEADER).map_or(&[][..], Vec::as_slice);
     let kept = |name: &str| state.schedulers.get(name).map(|json| json.to_string());
-    let (specs, wrong) = balance::specs(&dynamic.schedule.schedulers_v2, kept, reject);
+    let (specs, wrong) = balance::specs(&dynamic.schedule.schedulers_v2, kept);
     for (kind, error) in wrong {
         pdlog!(log, Error, "a scheduler cannot be run", "type" => kind, "error" => error.to_string());
     }
@@ -72,16 +71,14 @@ impl Kept {
 
     /// The settings of this moment.
     pub(super) fn settings(&self, state: &State, dynamic: &Dynamic, berth: &Arc<BerthConfig>, now: Wall) -> Settings {
-        let default = || {
-            let r = &dynamic.replication;
-            let rule = RuleSet::default_rule(r.max_replicas, &r.location_labels, &r.isolation_level);
-            RuleSet::new(vec![Arc::new(rule)], vec![]).unwrap_or_default()
-        };
+        let replicas = Arc::new(RuleSet::of_replicas(&dynamic.replication));
         Settings {
             schedule: Arc::new(effective(state, dynamic, now)),
             replication: Arc::new(dynamic.replication.clone()),
             berth: Arc::clone(berth),
-            rules: Arc::new(self.rules.clone().unwrap_or_else(default)),
+            rules: self.rules.clone().map_or_else(|| Arc::clone(&replicas), Arc::new),
+            replicas,
+            reject_leader: dynamic.label_property.get(REJECT_LEADER).map_or(&[][..], Vec::as_slice).into(),
             labels: Arc::new(self.labels.clone()),
             version: state.cluster_version.clone().unwrap_or_default(),
             table_keys: dynamic.pd_server.key_type == "table",

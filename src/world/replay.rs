@@ -232,7 +232,7 @@ impl Player {
                 let (state, dynamic) = agreed(&recorded)?;
                 cluster.set_settings(settings::build(&state, &dynamic, &self.berth, &Logger::none(), now.wall), now);
             }
-            What::Admin(request) => _ = cluster.admin(&request, now),
+            What::Admin(request) => _ = cluster.admin(&request, "", now),
             What::Cancel(id) => _ = cluster.cancel_operator(id, now),
             What::CancelAll => _ = cluster.cancel_all_operators(now),
             What::Tick => _ = cluster.tick(now),
@@ -256,8 +256,8 @@ impl Player {
             What::Accelerate(ranges, limit) => cluster.accelerate(&ranges, limit),
             What::Suspect(ranges) => cluster.suspect_ranges(ranges),
             What::Split(regions) => cluster.regions_split(regions, now),
-            What::Scatter(ids, group, skip) => _ = cluster.scatter(&ids, &group, skip, now),
-            What::SplitAt(keys) => _ = cluster.split_at(&keys, now),
+            What::Scatter(ids, group, skip) => _ = cluster.scatter(&ids, &group, skip, "", now),
+            What::SplitAt(keys) => _ = cluster.split_at(&keys, "", now),
         }
         Ok(())
     }

@@ -394,7 +394,7 @@ fn admin(world: &mut World, words: AdminWords) -> Result<(), CallError> {
         AdminWords::RemovePeer(region, store) => Request::RemovePeer { region, store },
         AdminWords::TransferPeer(region, from, to) => Request::TransferPeer { region, from, to },
     };
-    let effects = world.control.cluster().admin(&request, world.now())?;
+    let effects = world.control.cluster().admin(&request, "scenario", world.now())?;
     world.act(effects);
     Ok(())
 }

@@ -22,13 +22,15 @@ const MAX_TRIES: u64 = 10;
 pub(crate) const EMPTY: &str = "[PD:scatter:ErrEmptyRegion]empty region";
 
 impl App {
-    /// Spreads regions over the stores; those that cannot be now are tried `retries` times more.
+    /// Spreads regions over the stores; those that cannot be now are tried `retries` times more. `caller`: what it calls itself, empty
+    /// if it is not known.
     pub async fn scatter(
         &self,
         ids: &[RegionId],
         group: &str,
         retries: u64,
         skip_store_limit: bool,
+        caller: &str,
     ) -> Result<Scattered, ApiError> {
         if ids.len() > MAX_ITEMS {
             return Err(ApiError::Invalid(format!("more than {MAX_ITEMS} regions")));
@@ -44,7 +46,7 @@ impl App {
             }
             let mut now = Scattered::default();
             self.act(|cluster| {
-                let (scattered, out) = cluster.scatter(&left, group, skip_store_limit, self.now());
+                let (scattered, out) = cluster.scatter(&left, group, skip_store_limit, caller, self.now());
                 now = scattered;
                 Ok::<_, ApiError>(out)
             })?;
@@ -68,7 +70,12 @@ impl App {
 
     /// Splits regions at `keys`, and waits until that is done or tries are used up. Gives the share that is done in per cent and
     /// the regions that begin at the keys.
-    pub async fn split_regions(&self, keys: &[Key], retries: u64) -> Result<(u64, Vec<RegionId>), ApiError> {
+    pub async fn split_regions(
+        &self,
+        keys: &[Key],
+        retries: u64,
+        caller: &str,
+    ) -> Result<(u64, Vec<RegionId>), ApiError> {
         if keys.len() > MAX_ITEMS {
             return Err(ApiError::Invalid(format!("more than {MAX_ITEMS} keys")));
         }
@@ -77,7 +84,7 @@ impl App {
         }
         for _ in 0..=retries.min(MAX_TRIES) {
             self.act(|cluster| {
-                let (_, out) = cluster.split_at(keys, self.now());
+                let (_, out) = cluster.split_at(keys, caller, self.now());
                 Ok::<_, ApiError>(out)
             })?;
             let mut waited = Duration::ZERO;

@@ -133,7 +133,7 @@ pub(super) async fn create(request: &Request) -> Answer {
     let wanted = read(&input, known)?;
     // Nobody makes a person's operator again when there is no id for its new peer just now.
     in_time(app.meta.fill_ids()).await.map_err(ApiError::from)?;
-    app.act(|cluster| cluster.admin(&wanted, app.now()))?;
+    app.act(|cluster| cluster.admin(&wanted, &request.named(), app.now()))?;
     Ok(Reply::ok(&"The operator is created."))
 }
 

@@ -70,7 +70,7 @@ pub(super) fn replicated(request: &Request) -> Answer {
     let cluster = &request.app.cluster;
     let (settings, stores) = (cluster.settings(), cluster.stores().snapshot());
     let regions = cluster.regions().scan(&range, usize::MAX);
-    let done = |region: &Arc<Region>| settings.rules.fit(region, &stores).is_some_and(|fit| fit.is_satisfied());
+    let done = |region: &Arc<Region>| settings.placement().fit(region, &stores).is_some_and(|fit| fit.is_satisfied());
     Ok(Reply::ok(if regions.iter().all(done) { &"REPLICATED" } else { &"INPROGRESS" }))
 }
 

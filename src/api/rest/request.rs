@@ -102,6 +102,11 @@ impl Request {
         AskedBy { component: self.caller().to_owned(), ip: self.origin().0 }
     }
 
+    /// Who asks, in one text, as an operator's history remembers it.
+    pub(super) fn named(&self) -> String {
+        format!("{} ({})", self.caller(), self.origin().0)
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
     }

@@ -69,7 +69,7 @@ pub(super) async fn scatter(request: &Request) -> Answer {
     let (app, input) = (&request.app, body::object(&request.body)?);
     let regions = wanted(app, &input, "regions_id")?;
     let group = text(&input, "group").unwrap_or_default();
-    let scattered = app.scatter(&regions, group, retries(&input), false).await?;
+    let scattered = app.scatter(&regions, group, retries(&input), false, &request.named()).await?;
     Ok(Reply::ok(&ShareJson { percent: scattered.percent() }))
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn split(request: &Request) -> Answer {
         go::decode_hex(text.as_bytes()).map(Key::from).map_err(|e| Problem::bad(e.to_string()))
     };
     let keys = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    let (percent, regions) = app.split_regions(&keys, retries(&input)).await?;
+    let (percent, regions) = app.split_regions(&keys, retries(&input), &request.named()).await?;
     Ok(Reply::ok(&SplitJson { percent, regions }))
 }
 
@@ -107,7 +107,7 @@ async fn scatter_one(request: &Request, input: &Map<String, Value>) -> Answer {
         return Err(regions::not_found(region).into_failure());
     }
     let group = text(input, "group").unwrap_or_default();
-    let scattered = request.app.scatter(&[region], group, 0, false).await?;
+    let scattered = request.app.scatter(&[region], group, 0, false, &request.named()).await?;
     match scattered.failed.into_iter().next() {
         Some((_, text)) => Err(Problem::failed(text)),
         None => Ok(Reply::ok(&"The operator is created.")),
@@ -121,6 +121,6 @@ async fn scatter_many(request: &Request, input: &Map<String, Value>) -> Answer {
         other => other,
     })?;
     let group = text(input, "group").unwrap_or_default();
-    let scattered = app.scatter(&regions, group, retries(input), false).await?;
+    let scattered = app.scatter(&regions, group, retries(input), false, &request.named()).await?;
     Ok(Reply::ok(&OperatorsJson { percent: scattered.percent(), error: String::new() }))
 }

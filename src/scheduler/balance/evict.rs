@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     config::Ranges,
     dice::Dice,
-    leader::{TRIES, candidates, transfer},
+    leader::{TRIES, candidates, choice, transfer},
     pick::{draw, is_idle},
     round::{Input, Round, Why},
     weigh::{Measure, Scale},
@@ -64,7 +64,9 @@ fn one(
         }
         let found = is_idle(input, &region).and_then(|()| {
             let target = candidates(input, &region).into_iter().min_by_key(|s| (scale.rank(s), s.id()));
-            transfer(input, &region, target.ok_or(Why::NoTarget)?.id(), Kind::LEADER, Priority::Urgent)
+            let target = target.ok_or(Why::NoTarget)?.id();
+            let op = transfer(input, &region, target, Kind::LEADER, Priority::Urgent)?;
+            Ok(Operator { choice: Some(choice(input, scale, &region, target)), ..op })
         });
         match found {
             Ok(op) => return Some(op),

@@ -7,16 +7,13 @@ use super::{
     config::GrantHot,
     dice::Dice,
     leader::{candidates, transfer},
-    pick::{is_idle, whole_fit},
+    pick::{is_idle, is_let, whole_fit},
     region::{Heir, move_peer, target_refusal},
     round::{Input, Round, Why, leader_source_refusal, peer_source_refusal},
 };
 use crate::{
     model::{Region, StoreId, names::desc},
-    scheduler::{
-        checker::deny::{Cause, denied},
-        operator::{Kind, Operator, Priority},
-    },
+    scheduler::operator::{Kind, Operator, Priority},
     store::{
         StoreInfo,
         hot::{
@@ -63,7 +60,7 @@ fn grant(input: &Input<'_>, config: &GrantHot, role: Role, peer: &HotPeer, dice:
     if !region.down.is_empty() || !region.pending.is_empty() {
         return Err(Why::NotReplicated);
     }
-    denied(view, &region, Cause::Balance).map_err(Why::Region)?;
+    is_let(input, &region)?;
     match role {
         Role::Leader => lead(input, config.leader, &region, source),
         Role::Peer => bring(input, config, &region, source, dice),

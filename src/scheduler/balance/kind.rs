@@ -53,6 +53,12 @@ impl Kind {
         (Kind::GrantHotRegion, "grant-hot-region", "grant-hot-region-scheduler"),
     ];
 
+    /// All of them.
+    #[cfg(test)]
+    pub(super) fn all() -> impl Iterator<Item = Kind> {
+        Self::NAMES.into_iter().map(|(kind, ..)| kind)
+    }
+
     fn row(self) -> (&'static str, &'static str) {
         Self::NAMES.iter().find(|(kind, ..)| *kind == self).map_or(("", ""), |(_, short, name)| (short, name))
     }
@@ -107,9 +113,9 @@ impl Kind {
             | Kind::Label
             | Kind::ShuffleLeader
             | Kind::ShuffleRegion
-            | Kind::ScatterRange
             | Kind::ShuffleHotRegion
             | Kind::GrantHotRegion => Some(Cause::Balance),
+            Kind::ScatterRange => Some(Cause::Scatter),
         }
     }
 

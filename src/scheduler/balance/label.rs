@@ -3,13 +3,13 @@
 use super::{
     config::RejectLabel,
     dice::Dice,
-    leader::{TRIES, candidates, transfer},
+    leader::{TRIES, candidates, choice, transfer},
     pick::{draw, may_balance},
     round::{Input, Round, Why},
     weigh::{Measure, Scale},
 };
 use crate::{
-    scheduler::operator::{Kind, Priority},
+    scheduler::operator::{Kind, Operator, Priority},
     store::{Held, StoreInfo},
 };
 
@@ -19,7 +19,7 @@ const DESC: &str = "label-reject-leader";
 /// One transfer from the first store that has something to give.
 pub(super) fn reject_leaders(input: &Input<'_>, config: &RejectLabel, dice: &mut Dice) -> Round {
     let mut round = Round::default();
-    let rejected = |store: &StoreInfo| config.reject.iter().any(|label| store.record.label(&label.key) == label.value);
+    let rejected = |store: &StoreInfo| input.view.settings.rejects_leaders(&store.record);
     let scale = Scale::new(*input, Measure::Leaders);
     let input = &Input { name: DESC, ..*input };
     for store in input.view.stores.values().filter(|s| rejected(s)) {
@@ -30,9 +30,11 @@ pub(super) fn reject_leaders(input: &Input<'_>, config: &RejectLabel, dice: &mut
                 break;
             };
             let found = may_balance(input, &region).and_then(|()| {
-                let targets = candidates(input, &region).into_iter().filter(|s| !rejected(s));
+                // No rejected store is among them: the leader filter refuses it.
+                let targets = candidates(input, &region).into_iter();
                 let target = targets.min_by_key(|s| (scale.rank(s), s.id())).ok_or(Why::NoTarget)?;
-                transfer(input, &region, target.id(), Kind::LEADER, Priority::Medium)
+                let op = transfer(input, &region, target.id(), Kind::LEADER, Priority::Medium)?;
+                Ok(Operator { choice: Some(choice(input, &scale, &region, target.id())), ..op })
             });
             match found {
                 Ok(op) => {

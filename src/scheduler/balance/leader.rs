@@ -15,10 +15,10 @@ use super::{
 use crate::{
     model::{KeyRange, Peer, Region, Role, RuleRole, StoreId},
     scheduler::{
-        filter,
+        filter::{self, Choice, Refusal},
         operator::{Builder, Kind, Operator, Priority},
         outcome::Reason,
-        placement::{fit, labels},
+        placement::{RegionFit, fit, labels},
     },
     store::{Held, StoreInfo},
 };
@@ -138,17 +138,38 @@ impl Leaders<'_> {
         let mut op = transfer(self.input, region, target.id(), self.kind, Priority::Medium)?;
         op.info.insert("sourceScore".to_owned(), from.text());
         op.info.insert("targetScore".to_owned(), to.text());
+        op.choice = Some(choice(self.input, &self.scale, region, target.id()));
         Ok(op)
     }
 }
 
+/// The stores of the region's voters that could lead by themselves and do not.
+fn well_voters<'a>(input: &Input<'a>, region: &Region) -> impl Iterator<Item = &'a StoreInfo> {
+    let stores = input.view.stores;
+    let well = move |p: &&Peer| !region.is_down(p.id) && !region.is_pending(p.id) && !p.is_witness;
+    let others =
+        region.peers().iter().filter(move |p| Some(p.id) != region.leader && p.role == Role::Voter).filter(well);
+    others.filter_map(move |p| stores.get(&p.store)).map(AsRef::as_ref)
+}
+
 /// The stores to which a region's leader may go now.
 pub(super) fn candidates<'a>(input: &Input<'a>, region: &Region) -> Vec<&'a StoreInfo> {
-    let leader = region.leader;
-    let well = |p: &&Peer| !region.is_down(p.id) && !region.is_pending(p.id) && !p.is_witness;
-    let others = region.peers().iter().filter(|p| Some(p.id) != leader && p.role == Role::Voter).filter(well);
-    let stores = others.filter_map(|p| input.view.stores.get(&p.store)).map(AsRef::as_ref);
-    stores.filter(|s| filter::leader_refusal(input.view, s).is_none() && rules_let_lead(input, region, s)).collect()
+    well_voters(input, region).filter(|s| target_refusal(input, region, s).is_none()).collect()
+}
+
+/// Why the leader of `region` may not go to `store`, where it has a healthy voter.
+pub(super) fn target_refusal(input: &Input<'_>, region: &Region, store: &StoreInfo) -> Option<Refusal> {
+    filter::leader_refusal(input.view, store)
+        .or_else(|| (!rules_let_lead(input, region, store)).then_some(Refusal::RuleFitLeader))
+}
+
+/// How `chosen` was found among the stores of the region's other voters, for whoever asks about the operator.
+pub(super) fn choice(input: &Input<'_>, scale: &Scale<'_>, region: &Region, chosen: StoreId) -> Box<Choice> {
+    let judged = well_voters(input, region).map(|store| {
+        let refusal = target_refusal(input, region, store);
+        (store.id(), refusal.map_or_else(|| Ok(scale.rank(store).points()), Err))
+    });
+    Box::new(Choice::of(chosen, judged))
 }
 
 /// Whether the rules are served as well with the leader on `store`.
@@ -165,13 +186,13 @@ pub(super) fn rules_let_lead(input: &Input<'_>, region: &Region, store: &StoreIn
     if rules.iter().all(|r| matches!(r.role, RuleRole::Voter | RuleRole::Learner)) {
         return true;
     }
-    let served = |region: &Region| {
-        let fit = fit(region, rules, input.view.stores);
+    let served = |fit: &RegionFit| {
         let apart: f64 = fit.rules.iter().map(|r| r.isolation_score).sum();
         (fit.rules.iter().filter(|r| r.is_satisfied()).count(), apart)
     };
     let moved = Region { leader: region.meta.peer_on(store.id()).map(|p| p.id), ..region.clone() };
-    let (before, after) = (served(region), served(&moved));
+    let before = settings.rules.fit(region, input.view.stores).map_or_else(Default::default, |fit| served(&fit));
+    let after = served(&fit(&moved, rules, input.view.stores));
     after.0 >= before.0 && after.1 >= before.1
 }
 

@@ -8,11 +8,7 @@ use super::{
 };
 use crate::{
     model::{KeyRange, Region, StoreId},
-    scheduler::{
-        checker::deny::{Cause, denied},
-        outcome::Reason,
-        placement::{RegionFit, fit},
-    },
+    scheduler::{checker::deny::denied, outcome::Reason, placement::RegionFit},
     store::Held,
 };
 
@@ -41,7 +37,12 @@ pub(super) fn draw(
 /// Whether a scheduler may touch the region: it is calm, and no label holds it.
 pub(super) fn may_balance(input: &Input<'_>, region: &Region) -> Result<(), Why> {
     is_calm(input, region)?;
-    denied(input.view, region, Cause::Balance).map_err(Why::Region)
+    is_let(input, region)
+}
+
+/// Whether no label keeps the scheduler from touching the region.
+pub(super) fn is_let(input: &Input<'_>, region: &Region) -> Result<(), Why> {
+    input.cause.map_or(Ok(()), |cause| denied(input.view, region, cause)).map_err(Why::Region)
 }
 
 /// Whether the region has a leader and no operator, nobody lags, and it is not hot.
@@ -71,8 +72,7 @@ pub(super) fn is_idle(input: &Input<'_>, region: &Region) -> Result<(), Why> {
 }
 
 /// How the region serves its rules, when it serves all of them.
-pub(super) fn whole_fit(input: &Input<'_>, region: &Region) -> Result<RegionFit, Why> {
-    let rules = input.view.settings.rules.for_region(region);
-    let fit = fit(region, rules, input.view.stores);
-    if fit.is_satisfied() { Ok(fit) } else { Err(Why::NotReplicated) }
+pub(super) fn whole_fit(input: &Input<'_>, region: &Region) -> Result<Arc<RegionFit>, Why> {
+    let fit = input.view.settings.placement().fit(region, input.view.stores);
+    fit.filter(|fit| fit.is_satisfied()).ok_or(Why::NotReplicated)
 }

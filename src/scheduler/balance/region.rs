@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::{KeyRange, Peer, PeerId, Region, RuleRole, StoreId},
     scheduler::{
-        filter::{self, Wanted},
+        filter::{self, Choice, Refusal, Wanted},
         operator::{Kind, Operator},
         outcome::Reason,
         placement::{RegionFit, labels},
@@ -108,7 +108,7 @@ impl<'a> Peers<'a> {
     }
 
     /// Whether the region is whole and worth moving.
-    fn movable(&self, region: &Region) -> Result<RegionFit, Why> {
+    fn movable(&self, region: &Region) -> Result<Arc<RegionFit>, Why> {
         may_balance(self.input, region)?;
         let empty = region.size_known && region.size_mib <= EMPTY_MIB;
         if empty && self.input.view.regions.len() >= FEW_REGIONS {
@@ -129,7 +129,7 @@ impl<'a> Peers<'a> {
             }
             match target_refusal(self.input, region, fit, source, store) {
                 None => best = Some((rank, store)),
-                Some(why) => self.round.refuse(store.id(), why),
+                Some(why) => self.round.refuse(store.id(), Why::Filter(why)),
             }
         }
         let (_, target) = best.ok_or(Why::NoTarget)?;
@@ -137,7 +137,20 @@ impl<'a> Peers<'a> {
         let mut op = move_peer(self.input, region, fit, (old, target.id()), self.kind, Heir::Any)?;
         op.info.insert("sourceScore".to_owned(), from.text());
         op.info.insert("targetScore".to_owned(), to.text());
+        op.choice = Some(Box::new(self.choice(region, fit, source, target.id())));
         Ok(op)
+    }
+
+    /// How `chosen` was found, for whoever asks about the operator.
+    fn choice(&self, region: &Region, fit: &RegionFit, source: &StoreInfo, chosen: StoreId) -> Choice {
+        let others = self.input.view.stores.values().map(AsRef::as_ref).filter(|s| s.id() != source.id());
+        Choice::of(
+            chosen,
+            others.map(|store| {
+                let refusal = target_refusal(self.input, region, fit, source, store);
+                (store.id(), refusal.map_or_else(|| Ok(self.scale.rank(store).points()), Err))
+            }),
+        )
     }
 }
 
@@ -188,9 +201,9 @@ pub(super) fn target_refusal(
     fit: &RegionFit,
     source: &StoreInfo,
     store: &StoreInfo,
-) -> Option<Why> {
+) -> Option<Refusal> {
     let view = input.view;
-    let Some(rule) = fit.rule_of(source.id()) else { return Some(Why::Rules) };
+    let Some(rule) = fit.rule_of(source.id()) else { return Some(Refusal::RuleFit) };
     let others = rule.peers.iter().filter(|p| p.store != source.id());
     let beside: Vec<&StoreInfo> = others.filter_map(|p| view.stores.get(&p.store)).map(AsRef::as_ref).collect();
     let wanted = Wanted {
@@ -204,11 +217,11 @@ pub(super) fn target_refusal(
     let apart = |s: &StoreInfo| {
         labels::distinct_score(beside.iter().map(|s| &*s.record), &s.record, &rule.rule.location_labels)
     };
-    // First what lasts: who may pass limits (`Why::Filter`) may not pass this.
+    // First what lasts: who may pass limits may not pass this.
     if apart(store) < apart(source) {
-        return Some(Why::Rules);
+        return Some(Refusal::RuleFit);
     }
-    filter::target_refusal(view, input.budget, &wanted, store).map(Why::Filter)
+    filter::target_refusal(view, input.budget, &wanted, store)
 }
 
 /// A part of the key space as a list of ranges.

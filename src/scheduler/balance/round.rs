@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     model::{StoreId, StoreState},
     scheduler::{
+        checker::deny::Cause,
         filter::{self, Budget, Refusal},
         operator::Operator,
         outcome::Reason,
@@ -24,6 +25,8 @@ pub(super) struct Input<'a> {
     pub(super) hot: &'a HotPeers,
     /// The scheduler's name: the description of its operators.
     pub(super) name: &'a str,
+    /// What a label is asked about before a region is touched; `None`: no label holds it.
+    pub(super) cause: Option<Cause>,
 }
 
 /// Why a store takes no part.
@@ -39,8 +42,6 @@ pub enum Why {
     NotReplicated,
     /// Its regions are empty, and there are enough others.
     Empty,
-    /// The rules do not let it stand in.
-    Rules,
     /// No peer of its regions stands on a store that could lead.
     NoTarget,
     /// Its regions are hot.
@@ -58,16 +59,17 @@ impl Why {
             Why::NotReplicated => "RegionNotReplicated",
             Why::Empty => "RegionEmpty",
             Why::Hot => "RegionHot",
-            Why::Rules => "StoreNotMatchRule",
             Why::NoTarget => "NoTargetStore",
             Why::Filter(refusal) => match refusal {
                 Refusal::Excluded => "StoreAlreadyHasPeer",
                 Refusal::StorageThreshold => "StoreLowSpace",
-                Refusal::SpecialUse | Refusal::LabelConstraint => "StoreNotMatchRule",
+                Refusal::SpecialUse | Refusal::LabelConstraint | Refusal::RuleFit | Refusal::RuleFitLeader => {
+                    "StoreNotMatchRule"
+                }
                 Refusal::Tombstone => "StoreRemoved",
                 Refusal::Offline => "StoreRemoving",
                 Refusal::Down => "StoreDown",
-                Refusal::PauseLeader => "StoreRejectLeader",
+                Refusal::PauseLeader | Refusal::RejectLeader => "StoreRejectLeader",
                 Refusal::Isolation | Refusal::Distinct => "StoreNotMatchIsolation",
                 Refusal::Disconnected => "StoreDisconnected",
                 Refusal::Busy => "StoreBusy",

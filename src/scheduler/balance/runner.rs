@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::{Mono, Now, Region, StoreId, StoreStats, Wall},
     scheduler::{
-        controller::Controller,
+        controller::{Controller, journal::By},
         effect::{Effect, Event},
         operator::Kind as OperatorKind,
         outcome::ScheduleLimit,
@@ -304,19 +304,19 @@ fn look(
         return;
     }
     out.push(tell("schedule"));
-    let input = Input { view, budget: &*controller, hot, name: &running.spec.name };
+    let input = Input { view, budget: &*controller, hot, name: &running.spec.name, cause: kind.cause() };
     let round = run(&input, &running.spec, &mut running.memory, dice);
     out.extend(round.events.iter().map(|event| tell(event)));
     if round.denied > 0 {
         out.push(Effect::Tell(Event::SchedulerDenied { regions: round.denied }));
     }
     let Round { ops, refused, .. } = round;
-    let mut added = false;
+    let (mut added, by) = (false, By::scheduler(&running.spec.name));
     for op in ops {
         if !has_room(&running.spec.config, view, controller) {
             break;
         }
-        added |= controller.add_waiting(view, vec![op], kind.cause(), out).is_ok();
+        added |= controller.add_waiting(view, vec![op], &by, kind.cause(), out).is_ok();
     }
     let (shortest, longest) = kind.intervals();
     running.interval = if added { shortest } else { (running.interval * GROWTH_TENTHS / 10).min(longest) };

@@ -9,15 +9,15 @@ use std::{
 };
 
 use super::{
-    leader::rules_let_lead,
+    leader::{self, rules_let_lead},
     pick::whole_fit,
     region::{target_refusal, tells_leaders_apart},
-    round::{Input, Why},
+    round::Input,
 };
 use crate::{
     model::{Mono, Peer, PeerId, Region, StoreId, names::desc},
     scheduler::{
-        filter::{self, Budget, Refusal},
+        filter::{self, Budget, Choice, Refusal},
         operator::{BuildError, Builder, Kind, Operator, Priority},
         placement::RegionFit,
         view::ClusterView,
@@ -74,7 +74,7 @@ impl Scatterer {
         group: &str,
         skip_store_limit: bool,
     ) -> Result<Option<Operator>, ScatterError> {
-        let input = Input { view, budget, hot, name: desc::SCATTER_REGION };
+        let input = Input { view, budget, hot, name: desc::SCATTER_REGION, cause: None };
         if hot.is_hot(region.id(), view.settings.schedule.hot_region_cache_hits_threshold) {
             return Err(ScatterError::Hot(region.id().0));
         }
@@ -85,15 +85,15 @@ impl Scatterer {
         self.forget(view.now.mono);
         let given = self.groups.entry(group.to_owned()).or_default();
         given.used = view.now.mono;
-        let targets = given.places(&input, region, &fit, skip_store_limit);
+        let (targets, moved) = given.places(&input, region, &fit, skip_store_limit);
         let next_leader = given.leader(&input, region, &fit, &targets, leader);
+        let choice = moved.or_else(|| given.leader_choice(&input, region, &targets, (leader, next_leader)));
         let mut builder = Builder::new(*view, region, input.name).set_peers(&targets);
         builder = builder.set_leader(next_leader).info("group", group.to_owned());
-        let picked = given.leaders.get(&next_leader).copied().unwrap_or(0);
-        builder = builder.info("leader-picked-count", picked.to_string());
+        builder = builder.info("leader-picked-count", given.led(next_leader).to_string());
         let priority = if skip_store_limit { Priority::Urgent } else { Priority::High };
         let built = match builder.priority(priority).build(Kind::ADMIN) {
-            Ok(op) => Some(op),
+            Ok(op) => Some(Operator { choice: choice.map(Box::new), ..op }),
             Err(BuildError::Refused(text)) if text == NO_STEP => None,
             Err(error) => return Err(ScatterError::Build(error.to_string())),
         };
@@ -119,26 +119,31 @@ impl Scatterer {
 const NO_STEP: &str = "no operator step is built";
 
 impl Group {
+    fn led(&self, store: StoreId) -> u64 {
+        self.leaders.get(&store).copied().unwrap_or(0)
+    }
+
     fn had(&self, store: StoreId) -> u64 {
         self.peers.get(&store).copied().unwrap_or(0)
     }
 
-    /// Where the peers of a region shall be: each stays or goes to the store that has had the least, no two to one store.
+    /// Where the peers of a region shall be: each stays or goes to the store that has had the least, no two to one store. With it
+    /// how the first one's store was chosen, if any moves.
     fn places(
         &self,
         input: &Input<'_>,
         region: &Region,
         fit: &RegionFit,
         skip_store_limit: bool,
-    ) -> BTreeMap<StoreId, Peer> {
+    ) -> (BTreeMap<StoreId, Peer>, Option<Choice>) {
         let mut taken: BTreeSet<StoreId> = BTreeSet::new();
-        let mut places = BTreeMap::new();
+        let (mut places, mut first) = (BTreeMap::new(), None);
         for peer in region.peers() {
             let stay = (self.had(peer.store), peer.store);
             let source = input.view.stores.get(&peer.store);
             let free = |s: &&StoreInfo| {
                 let Some(source) = source else { return false };
-                !taken.contains(&s.id()) && may_take(input, region, fit, source, s, skip_store_limit)
+                !taken.contains(&s.id()) && refusal(input, region, fit, source, s, skip_store_limit).is_none()
             };
             let stores = input.view.stores.values().map(AsRef::as_ref);
             let best = stores.filter(free).map(|s| (self.had(s.id()), s.id())).min();
@@ -148,11 +153,18 @@ impl Group {
                 Some(best) if !leads && best.0 < stay.0 && can_move_along(&places, fit, peer) => best.1,
                 _ => peer.store,
             };
+            if let (true, Some(source)) = (first.is_none() && place != peer.store, source) {
+                let judged = input.view.stores.values().map(|s| {
+                    let refusal = refusal(input, region, fit, source, s, skip_store_limit);
+                    (s.id(), refusal.map_or_else(|| Ok(self.had(s.id()) as f64), Err))
+                });
+                first = Some(Choice::of(place, judged));
+            }
             taken.insert(place);
             let id = if place == peer.store { peer.id } else { PeerId(0) };
             places.insert(place, Peer { id, store: place, ..*peer });
         }
-        places
+        (places, first)
     }
 
     /// The voter that shall lead: the one on the store that has had the fewest leaders, the present one if it is as good.
@@ -164,7 +176,7 @@ impl Group {
         places: &BTreeMap<StoreId, Peer>,
         now: StoreId,
     ) -> StoreId {
-        let had = |store: StoreId| (self.leaders.get(&store).copied().unwrap_or(0), store != now, store);
+        let had = |store: StoreId| (self.led(store), store != now, store);
         let may = |peer: &&Peer| {
             let Some(store) = input.view.stores.get(&peer.store) else { return false };
             let here = peer.store == now || filter::leader_refusal(input.view, store).is_none();
@@ -177,6 +189,23 @@ impl Group {
         let voters = places.values().filter(may).map(|p| p.store);
         voters.min_by_key(|store| had(*store)).unwrap_or(now)
     }
+
+    /// How the new leader was chosen, if there is one.
+    fn leader_choice(
+        &self,
+        input: &Input<'_>,
+        region: &Region,
+        places: &BTreeMap<StoreId, Peer>,
+        (now, next): (StoreId, StoreId),
+    ) -> Option<Choice> {
+        let voters = places.values().filter(|p| p.role.votes() && !p.is_witness);
+        let stores = voters.filter_map(|p| input.view.stores.get(&p.store)).filter(|s| s.id() != now);
+        let judged = stores.map(|s| {
+            let refusal = leader::target_refusal(input, region, s);
+            (s.id(), refusal.map_or_else(|| Ok(self.led(s.id()) as f64), Err))
+        });
+        (next != now).then(|| Choice::of(next, judged))
+    }
 }
 
 /// Whether `peer` may move although others of the region move too: with location labels each move is checked against where the
@@ -186,18 +215,15 @@ fn can_move_along(places: &BTreeMap<StoreId, Peer>, fit: &RegionFit, peer: &Peer
     rule.rule.location_labels.is_empty() || places.values().all(|p| p.id != PeerId(0))
 }
 
-/// Whether the peer of `region` on `source` may go to `store`. Limits of stores do not count for who asks to pass them.
-fn may_take(
+/// Why the peer of `region` on `source` may not go to `store`. Limits of stores do not count for who asks to pass them.
+fn refusal(
     input: &Input<'_>,
     region: &Region,
     fit: &RegionFit,
     source: &StoreInfo,
     store: &StoreInfo,
     skip_store_limit: bool,
-) -> bool {
-    match target_refusal(input, region, fit, source, store) {
-        None => true,
-        Some(Why::Filter(Refusal::ExceedAddLimit)) => skip_store_limit,
-        Some(_) => false,
-    }
+) -> Option<Refusal> {
+    let refusal = target_refusal(input, region, fit, source, store);
+    refusal.filter(|why| *why != Refusal::ExceedAddLimit || !skip_store_limit)
 }

@@ -2,16 +2,13 @@
 
 use super::{
     dice::Dice,
-    pick::{is_idle, whole_fit},
+    pick::{is_idle, is_let, whole_fit},
     region::{Heir, move_peer, target_refusal},
     round::{Input, Round, Why, peer_source_refusal},
 };
 use crate::{
     model::{RegionId, StoreId, names::desc},
-    scheduler::{
-        checker::deny::{Cause, denied},
-        operator::{Kind, Operator, Priority},
-    },
+    scheduler::operator::{Kind, Operator, Priority},
     store::hot::{
         Traffic,
         loads::{Role, loads},
@@ -48,7 +45,7 @@ fn shuffle(input: &Input<'_>, source: StoreId, region: RegionId, dice: &mut Dice
     if !region.down.is_empty() || !region.pending.is_empty() {
         return Err(Why::NotReplicated);
     }
-    denied(view, &region, Cause::Balance).map_err(Why::Region)?;
+    is_let(input, &region)?;
     if let Some(why) = peer_source_refusal(view, input.budget, source) {
         return Err(Why::Filter(why));
     }

@@ -1,7 +1,7 @@
 //! Which schedulers there are, from what is agreed: the list of the configuration and what was kept for each.
 
 use super::{Config, ConfigError, Kind};
-use crate::{config::SchedulerConfig, model::StoreLabel};
+use crate::config::SchedulerConfig;
 
 /// Most schedulers that run: more would come only from a client gone wild (each range has one of its own).
 pub const MAX_SCHEDULERS: usize = 1024;
@@ -37,21 +37,15 @@ pub fn name_of(kind: Kind, args: &[String]) -> String {
     }
 }
 
-/// All schedulers of the list; what cannot be read is left out and named. `reject`: labels of stores that shall not lead.
+/// All schedulers of the list; what cannot be read is left out and named.
 pub fn specs(
     list: &[SchedulerConfig],
     kept: impl Fn(&str) -> Option<String>,
-    reject: &[StoreLabel],
 ) -> (Vec<Spec>, Vec<(String, ConfigError)>) {
     let (mut specs, mut wrong) = (Vec::<Spec>::new(), Vec::new());
     for entry in list.iter().take(MAX_SCHEDULERS) {
         match Spec::read(entry, &kept) {
-            Ok(Some(mut spec)) if specs.iter().all(|s| s.name != spec.name) => {
-                if let Config::Label(label) = &mut spec.config {
-                    label.reject = reject.to_vec();
-                }
-                specs.push(spec);
-            }
+            Ok(Some(spec)) if specs.iter().all(|s| s.name != spec.name) => specs.push(spec),
             Ok(_) => {}
             Err(error) => wrong.push((entry.kind.clone(), error)),
         }

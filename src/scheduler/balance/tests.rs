@@ -16,6 +16,7 @@ use crate::{
         StoreStats,
     },
     scheduler::{
+        controller::journal::By,
         filter::Refusal,
         operator::{Kind as OperatorKind, Operator, Priority},
         outcome::Reason,
@@ -50,7 +51,8 @@ pub(super) fn once(world: &mut World, spec: &Spec, seed: u64) -> (Vec<Operator>,
         tell_stores(world, |store, stats| hot.on_store(store, stats, &world.regions, world.now));
     }
     world.with_view(|view, controller, _, _| {
-        let input = Input { view, budget: &*controller, hot: &hot, name: &spec.name };
+        let input =
+            Input { view, budget: &*controller, hot: &hot, name: &spec.name, cause: spec.config.kind().cause() };
         found = Some(run(&input, spec, &mut Memory::default(), &mut Dice::new(seed)));
     });
     let round = found.unwrap();
@@ -219,11 +221,9 @@ fn object(value: &Value) -> Map<String, Value> {
 fn the_label_scheduler_empties_rejected_stores() {
     let mut world = led_by_one(10);
     world.put_store(1, StoreState::Up, &[("zone", "far")]);
-    let mut label = plain(Kind::Label);
+    let label = plain(Kind::Label);
     assert!(once(&mut world, &label, 1).0.is_empty());
-    let reject = [StoreLabel { key: "zone".into(), value: "far".into() }];
-    let entry = SchedulerConfig { kind: "label".into(), ..SchedulerConfig::default() };
-    label = specs(&[entry], |_| None, &reject).0.remove(0);
+    world.settings.reject_leader = [StoreLabel { key: "zone".into(), value: "far".into() }].into();
     let (ops, _) = once(&mut world, &label, 1);
     assert_eq!((ops.len(), ops[0].desc.as_str()), (1, "label-reject-leader"));
 }
@@ -299,7 +299,7 @@ fn a_slow_store_gets_its_leaders_back_after_it_was_well_for_long() {
 
 /// A list of the fresh cluster.
 fn defaults() -> Vec<Spec> {
-    specs(&crate::config::ScheduleConfig::default().schedulers_v2, |_| None, &[]).0
+    specs(&crate::config::ScheduleConfig::default().schedulers_v2, |_| None).0
 }
 
 #[test]
@@ -505,7 +505,9 @@ fn check_proposal(world: &mut World, op: &Operator, seed: u64) {
     };
     let was = satisfied(&before);
     let added = world.with_view(|view, controller, _, out| {
-        controller.add(view, vec![op.clone()], out).unwrap_or_else(|why| panic!("seed {seed}: {}: {why:?}", op.text()));
+        controller
+            .add(view, vec![op.clone()], &By::checker(), out)
+            .unwrap_or_else(|why| panic!("seed {seed}: {}: {why:?}", op.text()));
     });
     world.start(&added);
     world.finish_commands();
@@ -573,7 +575,7 @@ fn scattering_spreads_a_group_over_all_stores() {
             {
                 assert!(op.desc == "scatter-region" && op.kind.has(OperatorKind::ADMIN));
                 assert_eq!((op.priority, op.info["group"].as_str()), (Priority::High, "t"));
-                controller.add(view, vec![op], out).unwrap();
+                controller.add(view, vec![op], &By::checker(), out).unwrap();
             }
         });
         world.start(&out);
@@ -608,3 +610,8 @@ fn scattering_breaks_no_rule() {
         }
     }
 }
+
+mod deny;
+mod history;
+mod reject_leader;
+mod rules_off;

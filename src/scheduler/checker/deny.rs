@@ -19,7 +19,7 @@ pub enum Cause {
     Balance,
     /// Two small neighbours would become one.
     Merge,
-    /// Regions would be spread (by a scheduler, or by whoever has just split them).
+    /// The regions of one key range would be spread by a scheduler.
     Scatter,
     /// A peer would stand better elsewhere.
     BetterLocation,
@@ -34,7 +34,7 @@ pub enum Cause {
 /// One kind of work and the scopes under which a label holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// What asks; `None`: it never asks, so no label holds it.
+    /// What is asked before such work is begun; `None`: nothing is, so no label holds it.
     pub cause: Option<Cause>,
     /// A short name.
     pub name: &'static str,
@@ -45,17 +45,23 @@ pub struct Row {
 }
 
 /// What each scope holds.
-pub const TABLE: [Row; 10] = [
-    row(Cause::Balance, "balance", "balancing of leaders, regions and load by schedulers", [true, true, true]),
+pub const TABLE: [Row; 11] = [
+    row(
+        Cause::Balance,
+        "balance",
+        "schedulers that balance, shuffle, or gather hot regions; label",
+        [true, true, true],
+    ),
     row(Cause::Merge, "merge", "merging", [true, true, true]),
-    row(Cause::Scatter, "scatter", "scattering by schedulers", [true, true, true]),
+    row(Cause::Scatter, "scatter", "scatter-range schedulers", [true, true, true]),
     row(Cause::BetterLocation, "better-location", "moves to a better location", [false, true, true]),
     row(Cause::Offline, "offline", "replacing peers on stores that are being emptied", [false, true, true]),
     row(Cause::Repair, "repair", "down, missing and left-over peers, wrong roles", [false, false, true]),
     row(Cause::Split, "split", "splitting at borders of rules and labels", [false, false, true]),
     never("evict-leader", "evict-leader and grant-leader schedulers"),
+    never("slow-store", "evict-slow-store and evict-stopping-store schedulers"),
     never("joint-state", "leaving a joint state"),
-    never("person", "operators that a person asks for"),
+    never("person", "operators, scattering and splits that a call asks for"),
 ];
 
 const fn row(cause: Cause, name: &'static str, what: &'static str, held: [bool; 3]) -> Row {

@@ -16,7 +16,7 @@ use crate::{
     config::ScheduleConfig,
     model::{Key, KeyRange, Region, StoreId, StoreState, names::desc},
     scheduler::{
-        filter::{self, Budget},
+        filter::{self, Budget, Choice},
         operator::{Kind, Operator},
         outcome::{LimitKind, ScheduleLimit},
         view::ClusterView,
@@ -164,7 +164,9 @@ pub(super) fn find(view: &ClusterView<'_>, budget: &dyn Budget, memory: &Memory,
     let found = target(view, budget, memory, region).and_then(|target| {
         tokens(view, budget, region, &target)?;
         let built = Operator::merge(*view, region, &target, desc::MERGE_REGION, Kind::MERGE);
-        built.map_err(|_| NoMerge::NotBuilt)
+        let built = built.map_err(|_| NoMerge::NotBuilt)?;
+        let choice = Box::new(choice(view, budget, memory, region, &target));
+        Ok(built.map(|op| Operator { choice: Some(choice.clone()), ..op }))
     });
     found.map_or_else(|_| Vec::new(), Vec::from)
 }
@@ -195,7 +197,7 @@ pub fn target(
     if !parts::is_replicated(view, region) {
         return Err(NoMerge::NotReplicated);
     }
-    if denied(view, region, Cause::Balance).is_err() {
+    if denied(view, region, Cause::Merge).is_err() {
         return Err(NoMerge::Denied);
     }
     let (prev, next) = view.regions.neighbours(region);
@@ -211,6 +213,21 @@ pub fn target(
         (Err(prev), Err(next)) => return Err(NoMerge::NoTarget(next, prev)),
     };
     stays_whole(&view.settings.schedule, region, &target).map(|()| target)
+}
+
+/// What was said of either neighbour when `target` was chosen, for whoever asks about the operators.
+fn choice(view: &ClusterView<'_>, budget: &dyn Budget, memory: &Memory, region: &Region, target: &Region) -> Choice {
+    let (prev, next) = view.regions.neighbours(region);
+    let said = |adjacent: Arc<Region>| {
+        let id = adjacent.id();
+        let said = match will_do(view, budget, memory, region, adjacent) {
+            Ok(_) if id == target.id() => "chosen",
+            Ok(_) => "could take it in",
+            Err(why) => why.name(),
+        };
+        (id, said.to_owned())
+    };
+    Choice { neighbours: prev.into_iter().chain(next).map(said).collect(), is_temporary: true, ..Choice::default() }
 }
 
 /// Whether `adjacent` may take `region` in.
@@ -254,7 +271,7 @@ fn is_allowed(view: &ClusterView<'_>, region: &Region, adjacent: &Region) -> boo
     }
     let is_held = |region: &Region| {
         let label = settings.labels.value(region.range(), LABEL.0, view.now.wall);
-        label.is_some_and(|(value, _)| value == LABEL.1) || denied(view, region, Cause::Balance).is_err()
+        label.is_some_and(|(value, _)| value == LABEL.1) || denied(view, region, Cause::Merge).is_err()
     };
     if is_held(region) || is_held(adjacent) {
         return false;

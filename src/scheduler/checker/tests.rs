@@ -16,6 +16,7 @@ use crate::{
         StoreState,
     },
     scheduler::{
+        controller::journal::By,
         operator::{Kind, Priority},
         placement::{RuleSet, fit},
         region_label::LabelIndex,
@@ -306,7 +307,7 @@ fn o2_every_proposal_leads_to_a_better_fit() {
         let before = worth(&w, &region);
         let out = w.with_view(|view, controller, _, out| {
             if let Outcome::Propose(ops) = check(view, controller, &region) {
-                controller.add(view, ops, out).unwrap();
+                controller.add(view, ops, &By::checker(), out).unwrap();
             }
         });
         if out.is_empty() {

@@ -6,6 +6,7 @@ use super::{Cluster, tap::Input};
 use crate::{
     model::{Key, Now, Region, RegionId, names::desc},
     scheduler::{
+        controller::journal::By,
         effect::Effect,
         filter::Budget,
         operator::{Kind, Operator},
@@ -33,11 +34,18 @@ impl Scattered {
 }
 
 impl Cluster {
-    /// Spreads these regions over the stores, each as one of `group`.
-    pub fn scatter(&self, ids: &[RegionId], group: &str, skip_store_limit: bool, now: Now) -> (Scattered, Vec<Effect>) {
+    /// Spreads these regions over the stores, each as one of `group`. `caller`: as [`Cluster::admin`].
+    pub fn scatter(
+        &self,
+        ids: &[RegionId],
+        group: &str,
+        skip_store_limit: bool,
+        caller: &str,
+        now: Now,
+    ) -> (Scattered, Vec<Effect>) {
         let _turn = self.taps.input(Some(now), Input::Scatter(ids, group, skip_store_limit));
         self.decide(now, |view, d, out| {
-            let mut result = Scattered::default();
+            let (mut result, by) = (Scattered::default(), By::call("scatter", caller));
             for id in ids {
                 let known = view.regions.get(*id).filter(|_| self.is_leading());
                 let Some(region) = known else {
@@ -48,7 +56,7 @@ impl Cluster {
                 let scattered = d.scatterer.scatter(view, under_way, &region, group, skip_store_limit);
                 match scattered.map_err(|e| e.to_string()) {
                     Ok(None) => result.done.push(*id),
-                    Ok(Some(op)) => match d.controller.add(view, vec![op], out) {
+                    Ok(Some(op)) => match d.controller.add(view, vec![op], &by, out) {
                         Ok(()) => result.done.push(*id),
                         Err(reason) => result.failed.push((*id, reason.name().to_owned())),
                     },
@@ -60,11 +68,11 @@ impl Cluster {
     }
 
     /// Has regions split at `keys`. Gives the keys at which a region begins already or will.
-    pub fn split_at(&self, keys: &[Key], now: Now) -> (Vec<Key>, Vec<Effect>) {
+    pub fn split_at(&self, keys: &[Key], caller: &str, now: Now) -> (Vec<Key>, Vec<Effect>) {
         let _turn = self.taps.input(Some(now), Input::SplitAt(keys));
         self.decide(now, |view, d, out| {
             let mut by_region: BTreeMap<RegionId, Vec<Key>> = BTreeMap::new();
-            let mut taken = Vec::new();
+            let (mut taken, by) = (Vec::new(), By::call("split", caller));
             let heeded = keys.iter().filter(|_| self.is_leading());
             for key in heeded {
                 match view.regions.by_key(key) {
@@ -80,7 +88,7 @@ impl Cluster {
                     Operator::split(*view, region, desc::REGION_SPLITTER, USE_KEYS, inside.clone(), Kind::SPLIT).ok()
                 };
                 let Some(op) = view.regions.get(id).and_then(|region| split(&region)) else { continue };
-                if d.controller.add(view, vec![op], out).is_ok() {
+                if d.controller.add(view, vec![op], &by, out).is_ok() {
                     taken.append(&mut inside);
                 }
             }

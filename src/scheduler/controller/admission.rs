@@ -2,7 +2,10 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use super::{Controller, journal::Journal};
+use super::{
+    Controller,
+    journal::{By, Journal},
+};
 use crate::{
     model::{OperatorId, RegionId},
     scheduler::{
@@ -147,7 +150,7 @@ impl Controller {
     }
 
     /// Starts operators that [`Controller::admissible`] has let through.
-    pub(super) fn admit(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, out: &mut Vec<Effect>) {
+    pub(super) fn admit(&mut self, view: &ClusterView<'_>, ops: Vec<Operator>, by: &By, out: &mut Vec<Effect>) {
         let patient = ops.iter().filter(|op| op.priority != Priority::Urgent);
         let taken = self.limits.take(&costs(patient), view.now.mono);
         debug_assert!(taken.is_ok(), "admission was checked in the same step");
@@ -156,11 +159,11 @@ impl Controller {
             let _ = self.limits.take(&costs(std::iter::once(op)), view.now.mono);
         }
         for op in ops {
-            self.start(view, op, out);
+            self.start(view, op, by, out);
         }
     }
 
-    fn start(&mut self, view: &ClusterView<'_>, mut op: Operator, out: &mut Vec<Effect>) {
+    fn start(&mut self, view: &ClusterView<'_>, mut op: Operator, by: &By, out: &mut Vec<Effect>) {
         self.replace(op.region, view, out);
         self.next_id += 1;
         op.id = OperatorId(self.next_id);
@@ -168,7 +171,7 @@ impl Controller {
         let (region, id) = (op.region, op.id);
         *self.counts.entry(op.kind.counted_as()).or_default() += 1;
         self.count_influence(&op, op.current..op.steps.len(), true);
-        self.journals.insert(region, Journal::new(view, &op));
+        self.journals.insert(region, Journal::new(view, &mut op, by));
         let op = Arc::new(op);
         out.push(Effect::Tell(Event::OperatorAdded { op: op.clone() }));
         let push = op.step().map(|step| view.now.mono.plus(step.push_interval()));

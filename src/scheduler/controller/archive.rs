@@ -42,6 +42,8 @@ struct Kept {
     info: BTreeMap<String, String>,
     maker: Maker,
     cause: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    caller: String,
     from: Vec<(StoreId, StoreState)>,
     rules: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,6 +59,8 @@ struct KeptChoice {
     scores: Vec<(StoreId, f64)>,
     refused: BTreeMap<String, Vec<StoreId>>,
     is_temporary: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    neighbours: Vec<(RegionId, String)>,
 }
 
 /// Sends, first and last sent, answered, done.
@@ -86,7 +90,8 @@ pub fn write(past: &Past) -> Option<String> {
         reached: op.step_times.iter().map(|at| later(op.created.wall, at.since(op.created.mono))).collect(),
         info: op.info.clone(),
         maker: journal.cause.maker,
-        cause: journal.cause.name.to_owned(),
+        cause: journal.cause.name.clone(),
+        caller: journal.cause.caller.clone(),
         from: journal.cause.from.clone(),
         rules: journal.cause.rules.clone(),
         choice: journal.choice.as_ref().map(|choice| KeptChoice {
@@ -94,6 +99,7 @@ pub fn write(past: &Past) -> Option<String> {
             scores: choice.scores.clone(),
             refused: choice.refused.iter().map(|(name, stores)| ((*name).to_owned(), stores.clone())).collect(),
             is_temporary: choice.is_temporary,
+            neighbours: choice.neighbours.clone(),
         }),
         log: journal
             .steps
@@ -143,13 +149,15 @@ pub fn read(text: &str) -> Option<Past> {
         timeout: Duration::from_millis(kept.timeout_ms),
         step_times: kept.reached.into_iter().map(|wall| since(created, wall)).collect(),
         info: kept.info,
+        choice: None,
     };
-    let cause = Cause { maker: kept.maker, name: Cause::known(&kept.cause), from: kept.from, rules: kept.rules };
+    let cause = Cause { maker: kept.maker, name: kept.cause, caller: kept.caller, from: kept.from, rules: kept.rules };
     let choice = kept.choice.map(|c| Choice {
         chosen: c.chosen,
         scores: c.scores,
         refused: refused(c.refused),
         is_temporary: c.is_temporary,
+        neighbours: c.neighbours,
     });
     Some(Past { op: op.into(), journal: Journal { cause, choice, steps, drains: kept.drains } })
 }
@@ -205,7 +213,8 @@ mod tests {
         let journal = Journal {
             cause: Cause {
                 maker: Maker::Checker,
-                name: "rule-checker",
+                name: "rule-checker".into(),
+                caller: "pd-ctl (10.0.0.7)".into(),
                 from: vec![(StoreId(1), StoreState::Offline)],
                 rules: vec!["pd/default".into()],
             },
@@ -214,6 +223,7 @@ mod tests {
                 scores: vec![(StoreId(4), 12.5)],
                 refused: [("isolation-filter", vec![StoreId(5)])].into(),
                 is_temporary: false,
+                neighbours: vec![(RegionId(9), "chosen".into())],
             }),
             steps: vec![log; logs],
             drains: vec![StoreId(1)],

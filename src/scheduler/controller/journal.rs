@@ -11,13 +11,10 @@ use crate::{
     model::{Mono, Now, OperatorId, Region, RegionId, StoreId, StoreState},
     scheduler::{
         filter::Choice,
-        operator::{Kind, Operator, Step},
+        operator::{Operator, Step},
         view::ClusterView,
     },
 };
-
-/// Stores kept of those that one filter refused: tens of thousands of operators are kept.
-const REFUSED_KEPT: usize = 16;
 
 /// Who made an operator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -42,31 +39,62 @@ impl Maker {
     }
 }
 
+/// Who asks for operators.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct By {
+    /// What it is.
+    pub maker: Maker,
+    /// Which call or scheduler; a checker is known by what it makes.
+    pub name: String,
+    /// Who called, as far as it said so.
+    pub caller: String,
+}
+
+impl By {
+    /// A checker.
+    pub fn checker() -> Self {
+        Self::default()
+    }
+
+    /// The scheduler of this name.
+    pub fn scheduler(name: &str) -> Self {
+        Self { maker: Maker::Scheduler, name: name.to_owned(), caller: String::new() }
+    }
+
+    /// A call of this name.
+    pub fn call(name: &str, caller: &str) -> Self {
+        let caller = caller.chars().take(CALLER_KEPT).collect();
+        Self { maker: Maker::Call, name: name.to_owned(), caller }
+    }
+}
+
+/// Characters kept of what a caller calls itself.
+const CALLER_KEPT: usize = 128;
+
 /// Why an operator was made.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Cause {
     /// Who made it.
     pub maker: Maker,
     /// Which checker, call or scheduler.
-    pub name: &'static str,
+    pub name: String,
+    /// Who called; empty when it did not say so, and where nobody called.
+    pub caller: String,
     /// The stores that give a peer away, with their states then.
     pub from: Vec<(StoreId, StoreState)>,
     /// The placement rules of the region then (`group/id`).
     pub rules: Vec<String>,
 }
 
-/// The name of all calls.
-const CALL: &str = "operators";
-/// The name of all schedulers.
-const SCHEDULER: &str = "scheduler";
-
-/// The checkers by the operators that they make; what stands in no row comes from a scheduler, or from a call (kind `admin`).
+/// The checkers by the operators that they make.
 const CHECKERS: &[(&str, &str)] = &[
     ("leave-joint-state", "joint-state-checker"),
     ("rule-split-region", "split-checker"),
     ("labeler-split-region", "split-checker"),
     ("add-rule-peer", "rule-checker"),
     ("replace-rule-", "rule-checker"),
+    ("fast-replace-rule-", "rule-checker"),
+    ("promote-witness-for-down", "rule-checker"),
     ("fix-", "rule-checker"),
     ("move-to-better-location", "rule-checker"),
     ("remove-orphan-peer", "rule-checker"),
@@ -82,24 +110,18 @@ const CHECKERS: &[(&str, &str)] = &[
 ];
 
 impl Cause {
-    /// The word among those that causes have; unknown ones are of another version.
-    pub(super) fn known(name: &str) -> &'static str {
-        let all = CHECKERS.iter().map(|(_, name)| *name).chain([CALL, SCHEDULER]);
-        all.into_iter().find(|known| *known == name).unwrap_or("unknown")
-    }
-
-    fn of(view: &ClusterView<'_>, op: &Operator) -> Self {
-        let checker = CHECKERS.iter().find(|(desc, _)| op.desc.starts_with(desc));
-        let (maker, name) = match checker {
-            _ if op.kind.has(Kind::ADMIN) => (Maker::Call, CALL),
-            Some((_, name)) => (Maker::Checker, *name),
-            None => (Maker::Scheduler, SCHEDULER),
-        };
+    fn of(view: &ClusterView<'_>, op: &Operator, by: &By) -> Self {
+        let By { maker, mut name, caller } = by.clone();
+        if maker == Maker::Checker {
+            let checker = CHECKERS.iter().find(|(desc, _)| op.desc.starts_with(desc));
+            name = checker.map_or("checker", |(_, name)| *name).to_owned();
+        }
         let state = |store: StoreId| Some((store, view.stores.get(&store)?.record.state));
         let from = removed_from(op).filter_map(state).collect();
         let region = view.regions.get(op.region);
-        let rules = region.iter().flat_map(|region| view.settings.rules.for_region(region));
-        Self { maker, name, from, rules: rules.map(|rule| format!("{}/{}", rule.group_id, rule.id)).collect() }
+        let are_on = view.settings.replication.enable_placement_rules;
+        let rules = region.iter().filter(|_| are_on).flat_map(|region| view.settings.rules.for_region(region));
+        Self { maker, name, caller, from, rules: rules.map(|rule| format!("{}/{}", rule.group_id, rule.id)).collect() }
     }
 }
 
@@ -140,11 +162,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(view: &ClusterView<'_>, op: &Operator) -> Self {
-        let cause = Cause::of(view, op);
+    /// Takes over what the operator knows of its choice.
+    pub(super) fn new(view: &ClusterView<'_>, op: &mut Operator, by: &By) -> Self {
+        let cause = Cause::of(view, op, by);
+        let choice = op.choice.take().map(|choice| *choice);
         let draining = cause.from.iter().filter(|(_, state)| *state == StoreState::Offline);
         let drains = draining.map(|(store, _)| *store).collect();
-        Self { choice: None, steps: vec![StepLog::default(); op.steps.len()], drains, cause }
+        Self { choice, steps: vec![StepLog::default(); op.steps.len()], drains, cause }
     }
 }
 
@@ -175,9 +199,8 @@ impl Controller {
     /// Keeps how the store of the region's new operator was chosen.
     pub fn note_choice(&mut self, region: RegionId, choice: Option<Choice>) {
         if let Some(journal) = self.journals.get_mut(&region) {
-            journal.choice = choice;
-            let refused = journal.choice.iter_mut().flat_map(|choice| choice.refused.values_mut());
-            refused.for_each(|stores| stores.truncate(REFUSED_KEPT));
+            journal.choice = choice.or(journal.choice.take());
+            journal.choice.iter_mut().for_each(Choice::trim);
         }
     }
 
@@ -251,4 +274,45 @@ pub fn step_began(op: &Operator) -> Mono {
 /// Whether the operator takes the store's peer of `region` away.
 pub fn empties(op: &Operator, region: &Region, store: StoreId) -> bool {
     region.id() == op.region && removed_from(op).any(|from| from == store)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{
+        model::names::desc,
+        scheduler::{
+            operator::{Kind, testing},
+            testing::World,
+        },
+    };
+
+    #[test]
+    fn who_made_an_operator_is_told_by_who_gave_it_and_checkers_by_what_they_make() {
+        let world = testing::World::new(3, 1);
+        let cause = |desc: &str, kind, by: &By| {
+            let op = Operator::new(desc, String::new(), &World::region(1, &[1, 2, 3]), kind, vec![], world.now);
+            let cause = Cause::of(&world.view(), &op, by);
+            (cause.maker, cause.name, cause.caller)
+        };
+        let told = |maker, name: &str, caller: &str| (maker, name.to_owned(), caller.to_owned());
+        for (desc, checker) in [
+            (desc::FAST_REPLACE_RULE_DOWN_PEER, "rule-checker"),
+            (desc::FAST_REPLACE_RULE_OFFLINE_PEER, "rule-checker"),
+            (desc::PROMOTE_WITNESS_FOR_DOWN, "rule-checker"),
+            (desc::REPLACE_RULE_DOWN_PEER, "rule-checker"),
+            (desc::LEAVE_JOINT_STATE, "joint-state-checker"),
+            (desc::MAKE_UP_REPLICA, "replica-checker"),
+            ("of-a-later-version", "checker"),
+        ] {
+            assert_eq!(cause(desc, Kind::REPLICA, &By::checker()), told(Maker::Checker, checker, ""), "{desc}");
+        }
+        let split = cause(desc::REGION_SPLITTER, Kind::SPLIT, &By::call("split", "br"));
+        assert_eq!(split, told(Maker::Call, "split", "br"));
+        let shuffle = cause("shuffle-leader-scheduler", Kind::ADMIN, &By::scheduler("shuffle-leader-scheduler"));
+        assert_eq!(shuffle, told(Maker::Scheduler, "shuffle-leader-scheduler", ""));
+        assert_eq!(By::call("split", &"x".repeat(1000)).caller.len(), CALLER_KEPT);
+    }
 }

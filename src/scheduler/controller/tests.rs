@@ -76,7 +76,7 @@ fn told(effects: &[Effect]) -> Vec<String> {
 fn an_operator_is_admitted_started_and_sent() {
     let (world, mut controller) = world(1);
     let mut out = Vec::new();
-    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &mut out).unwrap();
+    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &By::checker(), &mut out).unwrap();
     assert_eq!(told(&out), ["added 1", "command 1 create", "send 1"]);
     assert_eq!(controller.count(Kind::REPLICA), 1);
     let influence = controller.influence();
@@ -90,13 +90,13 @@ fn a_region_has_one_operator_and_only_a_higher_one_replaces_it() {
     let (world, mut controller) = world(1);
     let mut out = Vec::new();
     let view = world.view();
-    controller.add(&view, vec![lead(&world, 1, 2, Kind::LEADER)], &mut out).unwrap();
+    controller.add(&view, vec![lead(&world, 1, 2, Kind::LEADER)], &By::checker(), &mut out).unwrap();
     out.clear();
-    let again = controller.add(&view, vec![lead(&world, 1, 3, Kind::LEADER)], &mut out);
+    let again = controller.add(&view, vec![lead(&world, 1, 3, Kind::LEADER)], &By::checker(), &mut out);
     assert_eq!(again, Err(Reason::OperatorRunning(RegionId(1))));
     assert_eq!(told(&out), ["CANCEL 1 already exist"]);
     out.clear();
-    controller.add(&view, vec![lead(&world, 1, 3, Kind::ADMIN)], &mut out).unwrap();
+    controller.add(&view, vec![lead(&world, 1, 3, Kind::ADMIN)], &By::checker(), &mut out).unwrap();
     assert_eq!(told(&out), ["REPLACE 1 ", "added 1", "command 1 create", "send 1"]);
     assert_eq!((controller.count(Kind::LEADER), controller.count(Kind::ADMIN)), (0, 1));
 }
@@ -105,17 +105,19 @@ fn a_region_has_one_operator_and_only_a_higher_one_replaces_it() {
 fn admission_is_all_or_nothing() {
     let (mut world, mut controller) = world(4);
     let mut out = Vec::new();
-    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &mut out).unwrap();
+    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &By::checker(), &mut out).unwrap();
     // Store 5 has had its turn, and has a token now; store 3 has none left for a removal.
     world.pass(Duration::from_millis(3500));
-    let refused = controller.add(&world.view(), vec![mv(&world, 2, 3, 5, Priority::High)], &mut out);
+    let refused = controller.add(&world.view(), vec![mv(&world, 2, 3, 5, Priority::High)], &By::checker(), &mut out);
     assert_eq!(refused, Err(Reason::StoreLimit { store: StoreId(3), kind: LimitKind::RemovePeer }));
     assert!(controller.store_has_tokens(StoreId(5), LimitKind::AddPeer, world.now));
     assert!(controller.may_add(&world.view(), &[mv(&world, 2, 2, 5, Priority::High)]).is_ok());
     // Only urgent operators pass.
-    assert!(controller.add(&world.view(), vec![mv(&world, 2, 3, 5, Priority::Urgent)], &mut out).is_ok());
+    assert!(
+        controller.add(&world.view(), vec![mv(&world, 2, 3, 5, Priority::Urgent)], &By::checker(), &mut out).is_ok()
+    );
     world.pass(Duration::from_millis(500));
-    assert!(controller.add(&world.view(), vec![mv(&world, 3, 3, 4, Priority::High)], &mut out).is_ok());
+    assert!(controller.add(&world.view(), vec![mv(&world, 3, 3, 4, Priority::High)], &By::checker(), &mut out).is_ok());
 }
 
 #[test]
@@ -123,14 +125,18 @@ fn limits_by_kind_hold_at_admission() {
     let (mut world, mut controller) = world(9);
     let mut out = Vec::new();
     for id in 1..=4 {
-        controller.add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], None, &mut out).unwrap();
+        controller
+            .add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], &By::checker(), None, &mut out)
+            .unwrap();
     }
     assert_eq!((controller.count(Kind::LEADER), controller.all_waiting().len()), (4, 0));
     assert!(!controller.has_room(&world.view(), ScheduleLimit::Leader));
-    assert!(controller.add(&world.view(), vec![lead(&world, 6, 2, Kind::ADMIN)], &mut out).is_ok());
+    assert!(controller.add(&world.view(), vec![lead(&world, 6, 2, Kind::ADMIN)], &By::checker(), &mut out).is_ok());
     // The fifth waits for the end of one, and a sixth of its sort would not wait for ever either.
     out.clear();
-    controller.add_waiting(&world.view(), vec![lead(&world, 5, 2, Kind::default())], None, &mut out).unwrap();
+    controller
+        .add_waiting(&world.view(), vec![lead(&world, 5, 2, Kind::default())], &By::checker(), None, &mut out)
+        .unwrap();
     assert_eq!((controller.all_waiting().len(), out.len()), (1, 0));
     let mut moved = three(1);
     moved.leader = Some(12.into());
@@ -138,7 +144,9 @@ fn limits_by_kind_hold_at_admission() {
     controller.on_heartbeat(&world.view(), &moved, &mut out);
     assert_eq!(told(&out), ["SUCCESS 1 ", "added 5", "command 5 create", "send 5"]);
     out.clear();
-    controller.add_waiting(&world.view(), vec![lead(&world, 7, 2, Kind::default())], None, &mut out).unwrap();
+    controller
+        .add_waiting(&world.view(), vec![lead(&world, 7, 2, Kind::default())], &By::checker(), None, &mut out)
+        .unwrap();
     world.pass(Duration::from_secs(3));
     controller.tick(&world.view(), &mut out);
     assert!(told(&out).contains(&"CANCEL 7 expired".to_owned()), "{:?}", told(&out));
@@ -164,14 +172,14 @@ fn the_limits_of_balancing_are_none_of_a_repair() {
             .unwrap()
     };
     assert_eq!(remove(&world, 1).kind.counted_as(), Kind::REGION);
-    controller.add(&world.view(), vec![remove(&world, 1)], &mut out).unwrap();
-    controller.add(&world.view(), vec![lead(&world, 2, 2, Kind::default())], &mut out).unwrap();
-    controller.add(&world.view(), vec![mv(&world, 3, 2, 4, Priority::High)], &mut out).unwrap();
-    let second = controller.add(&world.view(), vec![mv(&world, 4, 1, 5, Priority::High)], &mut out);
+    controller.add(&world.view(), vec![remove(&world, 1)], &By::checker(), &mut out).unwrap();
+    controller.add(&world.view(), vec![lead(&world, 2, 2, Kind::default())], &By::checker(), &mut out).unwrap();
+    controller.add(&world.view(), vec![mv(&world, 3, 2, 4, Priority::High)], &By::checker(), &mut out).unwrap();
+    let second = controller.add(&world.view(), vec![mv(&world, 4, 1, 5, Priority::High)], &By::checker(), &mut out);
     assert_eq!(second, Err(Reason::ScheduleLimit(ScheduleLimit::Replica)));
     // What schedulers propose waits.
     for op in [lead(&world, 5, 2, Kind::default()), remove(&world, 6)] {
-        controller.add_waiting(&world.view(), vec![op], None, &mut out).unwrap();
+        controller.add_waiting(&world.view(), vec![op], &By::checker(), None, &mut out).unwrap();
     }
     assert_eq!(controller.all_waiting().len(), 2);
 }
@@ -181,7 +189,7 @@ fn leaving_a_joint_state_is_never_limited() {
     let (world, mut controller) = world(4);
     let mut out = Vec::new();
     for id in 1..=4 {
-        controller.add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &mut out).unwrap();
+        controller.add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &By::checker(), &mut out).unwrap();
     }
     assert!(!controller.has_room(&world.view(), ScheduleLimit::Leader));
     // The leader itself is to go, so that the operator begins with a transfer and counts as one.
@@ -193,7 +201,7 @@ fn leaving_a_joint_state_is_never_limited() {
         let joint = world.put(joint);
         let leave = Operator::leave_joint_state(world.view(), &joint).unwrap();
         assert_eq!(leave.kind.counted_as(), Kind::LEADER);
-        controller.add(&world.view(), vec![leave], &mut out).unwrap();
+        controller.add(&world.view(), vec![leave], &By::checker(), &mut out).unwrap();
     }
 }
 
@@ -203,10 +211,12 @@ fn o7_a_label_that_comes_while_an_operator_waits_holds_it() {
         let (mut world, mut controller) = world(9);
         let mut out = Vec::new();
         for id in 1..=4 {
-            controller.add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &mut out).unwrap();
+            controller
+                .add(&world.view(), vec![lead(&world, id, 2, Kind::default())], &By::checker(), &mut out)
+                .unwrap();
         }
         let waits = vec![lead(&world, 5, 2, Kind::default())];
-        controller.add_waiting(&world.view(), waits, cause, &mut out).unwrap();
+        controller.add_waiting(&world.view(), waits, &By::checker(), cause, &mut out).unwrap();
         assert_eq!(controller.all_waiting().len(), 1);
         let deny = RegionLabel { key: "schedule".into(), value: "deny".into(), ..RegionLabel::default() };
         let keep = RegionLabelRule { id: "keep".into(), index: 0, labels: vec![deny], ranges: vec![KeyRange::all()] };
@@ -223,9 +233,17 @@ fn the_waiting_queue_is_bounded_by_description() {
     let (world, mut controller) = world(20);
     let mut out = Vec::new();
     for id in 1..=9 {
-        controller.add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], None, &mut out).unwrap();
+        controller
+            .add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], &By::checker(), None, &mut out)
+            .unwrap();
     }
-    let tenth = controller.add_waiting(&world.view(), vec![lead(&world, 10, 2, Kind::default())], None, &mut out);
+    let tenth = controller.add_waiting(
+        &world.view(),
+        vec![lead(&world, 10, 2, Kind::default())],
+        &By::checker(),
+        None,
+        &mut out,
+    );
     assert_eq!(tenth, Err(Reason::ScheduleLimit(ScheduleLimit::Waiting)));
     assert_eq!(told(&out).last().unwrap(), "CANCEL 10 exceed wait limit");
 }
@@ -234,7 +252,7 @@ fn the_waiting_queue_is_bounded_by_description() {
 fn silent_regions_are_pushed_and_time_out() {
     let (mut world, mut controller) = world(1);
     let mut out = Vec::new();
-    controller.add(&world.view(), vec![lead(&world, 1, 2, Kind::LEADER)], &mut out).unwrap();
+    controller.add(&world.view(), vec![lead(&world, 1, 2, Kind::LEADER)], &By::checker(), &mut out).unwrap();
     out.clear();
     let mut pushed_at = Vec::new();
     let start = world.now.mono;
@@ -264,7 +282,7 @@ fn silent_regions_are_pushed_and_time_out() {
 fn a_region_that_leaves_takes_its_operator_along() {
     let (world, mut controller) = world(1);
     let mut out = Vec::new();
-    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &mut out).unwrap();
+    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &By::checker(), &mut out).unwrap();
     world.regions.remove(RegionId(1));
     out.clear();
     controller.on_region_gone(&world.view(), RegionId(1), &mut out);
@@ -276,7 +294,7 @@ fn a_region_that_leaves_takes_its_operator_along() {
 fn a_person_can_stop_an_operator_once() {
     let (world, mut controller) = world(1);
     let mut out = Vec::new();
-    controller.add(&world.view(), vec![lead(&world, 1, 2, Kind::ADMIN)], &mut out).unwrap();
+    controller.add(&world.view(), vec![lead(&world, 1, 2, Kind::ADMIN)], &By::checker(), &mut out).unwrap();
     out.clear();
     assert!(controller.cancel(&world.view(), RegionId(1), &mut out));
     assert_eq!(told(&out), ["removed 1", "CANCEL 1 admin stop"]);
@@ -287,7 +305,7 @@ fn a_person_can_stop_an_operator_once() {
 fn a_target_store_that_goes_down_makes_the_operator_stale() {
     let (mut world, mut controller) = world(1);
     let mut out = Vec::new();
-    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &mut out).unwrap();
+    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &By::checker(), &mut out).unwrap();
     world.change_schedule(|s| s.max_store_down_time = Duration::from_secs(30).into());
     let heard = world.now.mono;
     world.pass(MINUTE);
@@ -341,12 +359,12 @@ proptest! {
                             Err(_) => continue,
                         }
                     };
-                    let _ = controller.add(&world.view(), vec![op], &mut out);
+                    let _ = controller.add(&world.view(), vec![op], &By::checker(), &mut out);
                 }
                 Act::Wait { region, to } => {
                     let op = mv(&world, region, 3, to, Priority::Medium);
                     stock[region as usize - 1] = op.clone();
-                    let _ = controller.add_waiting(&world.view(), vec![op], None, &mut out);
+                    let _ = controller.add_waiting(&world.view(), vec![op], &By::checker(), None, &mut out);
                 }
                 Act::Heartbeat { region: id, bump, leader } => {
                     let old = world.regions.get(RegionId(id)).unwrap();
@@ -416,7 +434,7 @@ fn o6_store_limits_hold_through_the_controller() {
         let mut out = Vec::new();
         let op = mv(&world, next, 3, 4 + next % 2, Priority::High);
         if controller.may_add(&world.view(), std::slice::from_ref(&op)).is_ok() {
-            controller.add(&world.view(), vec![op], &mut out).unwrap();
+            controller.add(&world.view(), vec![op], &By::checker(), &mut out).unwrap();
             started.push(world.now.mono);
             next += 1;
         }
@@ -439,7 +457,7 @@ fn a_heartbeat_without_an_operator_does_nothing() {
 fn commands_of_a_dispatch_go_to_the_leader_that_reports() {
     let (world, mut controller) = world(1);
     let mut out = Vec::new();
-    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &mut out).unwrap();
+    controller.add(&world.view(), vec![mv(&world, 1, 3, 4, Priority::High)], &By::checker(), &mut out).unwrap();
     let mut moved = three(1);
     moved.leader = Some(12.into());
     let moved: Arc<Region> = world.put(moved);

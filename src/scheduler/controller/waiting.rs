@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Controller, admission::For};
+use super::{Controller, admission::For, journal::By};
 use crate::{
     model::names::cancel,
     scheduler::{
@@ -23,6 +23,7 @@ const WEIGHTS: [i64; 4] = [1, 4, 9, 16];
 #[derive(Debug)]
 struct Entry {
     ops: Vec<Operator>,
+    by: By,
     /// Asked again before the start: a label may come meanwhile. `None`: no label holds it.
     cause: Option<Cause>,
 }
@@ -50,10 +51,10 @@ impl Waiting {
         self.has_room() && ops.iter().all(|op| self.by_desc.get(&op.desc).copied().unwrap_or(0) < most)
     }
 
-    pub(super) fn push(&mut self, ops: Vec<Operator>, cause: Option<Cause>) {
+    pub(super) fn push(&mut self, ops: Vec<Operator>, by: By, cause: Option<Cause>) {
         let Some(first) = ops.first() else { return };
         *self.by_desc.entry(first.desc.clone()).or_default() += 1;
-        self.queues[slot(first.priority)].push_back(Entry { ops, cause });
+        self.queues[slot(first.priority)].push_back(Entry { ops, by, cause });
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Operator> {
@@ -129,7 +130,7 @@ impl Controller {
                 continue;
             }
             match self.admissible(view, &entry.ops, For::Scheduler) {
-                Ok(()) => self.admit(view, entry.ops, out),
+                Ok(()) => self.admit(view, entry.ops, &entry.by, out),
                 Err(refusal) if refusal.passes() => {
                     self.waiting.put_back(slot, entry);
                     tried[slot] = true;

@@ -176,7 +176,7 @@ fn an_operator_is_told_from_its_cause_to_its_result() {
     let past: Past = w.controller.history_by_id(id).unwrap();
     assert_eq!(past.op.status, Status::Success);
     let cause = &past.journal.cause;
-    assert_eq!((cause.maker, cause.name), (Maker::Checker, "rule-checker"));
+    assert_eq!((cause.maker, cause.name.as_str()), (Maker::Checker, "rule-checker"));
     assert_eq!(cause.from, [(StoreId(3), StoreState::Offline)]);
     assert_eq!(cause.rules, ["pd/default"]);
     let choice = past.journal.choice.as_ref().unwrap();

@@ -17,6 +17,7 @@ use crate::{
         controller::journal::{DrainHistory, Past},
         filter::Candidate,
         life::Unburied,
+        operator::Operator,
     },
 };
 
@@ -201,17 +202,29 @@ pub fn operator(past: &Past) -> String {
         writeln!(out, "operator {} of region {}: {} ({}), {}", op.id, op.region, op.desc, op.kind, op.status.word());
     let cause = &journal.cause;
     let from: Vec<String> = cause.from.iter().map(|(s, state)| format!("store {s} is {}", state.name())).collect();
-    let _ = write!(out, "made by {} {}", cause.maker.name(), cause.name);
+    let caller = if cause.caller.is_empty() { String::new() } else { format!(" of {}", cause.caller) };
+    let _ = write!(out, "made by {} {}{caller}", cause.maker.name(), cause.name);
     let _ = if from.is_empty() { writeln!(out) } else { writeln!(out, ", since {}", from.join(", ")) };
     if !cause.rules.is_empty() {
         let _ = writeln!(out, "rules: {}", cause.rules.join(", "));
     }
     if let Some(choice) = &journal.choice {
         let scores: Vec<String> = choice.scores.iter().map(|(s, score)| format!("store {s} ({score:.3})")).collect();
-        let _ = writeln!(out, "could take the peer, best first: {}", scores.join(", "));
+        if let Some(chosen) = choice.chosen {
+            let _ = writeln!(out, "chosen: store {chosen}");
+        }
+        if !scores.is_empty() {
+            let _ = writeln!(out, "could take the peer or the leader, best first: {}", scores.join(", "));
+        }
+        for (region, said) in &choice.neighbours {
+            let _ = writeln!(out, "neighbour {region}: {said}");
+        }
         for (filter, stores) in &choice.refused {
             let _ = writeln!(out, "refused by {filter}: {}", store_list(stores));
         }
+    }
+    for (key, value) in told(op) {
+        let _ = writeln!(out, "{key}: {value}");
     }
     for (at, step) in op.steps.iter().enumerate() {
         let log = journal.steps.get(at).cloned().unwrap_or_default();
@@ -233,6 +246,12 @@ pub fn operator(past: &Past) -> String {
         let _ = writeln!(out, "ended after {}{why}", span(ended.mono.since(started.mono)));
     }
     out
+}
+
+/// What the operator tells of itself beside its steps (`sourceScore`, `targetScore`, `group` …), without the reason of its end.
+pub fn told(op: &Operator) -> impl Iterator<Item = (String, String)> + '_ {
+    let all = op.info.iter().filter(|(key, _)| *key != crate::model::names::info::CANCEL_REASON);
+    all.map(|(key, value)| (key.clone(), value.clone()))
 }
 
 /// Several operators.

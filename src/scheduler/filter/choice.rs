@@ -13,7 +13,7 @@ use super::{
     target::{Judged, Wanted},
 };
 use crate::{
-    model::StoreId,
+    model::{RegionId, StoreId},
     scheduler::{outcome::Reason, score::region_score, view::ClusterView},
     store::StoreInfo,
 };
@@ -29,12 +29,37 @@ pub struct Choice {
     pub refused: BTreeMap<&'static str, Vec<StoreId>>,
     /// Whether a store was left after the filters for what lasts.
     pub is_temporary: bool,
+    /// For a merge: the neighbours, and what was said of each.
+    pub neighbours: Vec<(RegionId, String)>,
 }
 
 /// How many of the stores that could have been chosen a [`Choice`] keeps.
 pub const SCORES_KEPT: usize = 5;
 
+/// Stores kept of those that one filter refused: tens of thousands of operators are kept.
+const REFUSED_KEPT: usize = 16;
+
 impl Choice {
+    /// The choice of `chosen` among stores that a filter refuses or that have a score (less is better).
+    pub fn of(chosen: StoreId, judged: impl Iterator<Item = (StoreId, Result<f64, Refusal>)>) -> Self {
+        let mut choice = Self { chosen: Some(chosen), is_temporary: true, ..Self::default() };
+        for (store, verdict) in judged {
+            match verdict {
+                Ok(score) => choice.scores.push((store, score)),
+                Err(why) => choice.refused.entry(why.name()).or_default().push(store),
+            }
+        }
+        choice.scores.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        choice.trim();
+        choice
+    }
+
+    /// Leaves no more than is kept for each operator.
+    pub fn trim(&mut self) {
+        self.scores.truncate(SCORES_KEPT);
+        self.refused.values_mut().for_each(|stores| stores.truncate(REFUSED_KEPT));
+    }
+
     fn into_result(self) -> Result<StoreId, Reason> {
         match self.chosen {
             Some(store) => Ok(store),

@@ -19,8 +19,14 @@ pub enum Refusal {
     Down,
     /// Leaders may not move there now.
     PauseLeader,
+    /// The label property `reject-leader` names a label of its.
+    RejectLeader,
     /// Its labels are not what the rule asks for.
     LabelConstraint,
+    /// The region's rules would be served worse with a peer there.
+    RuleFit,
+    /// They would be served worse with the leader there.
+    RuleFitLeader,
     /// It would lie too near to another peer (`isolation-level`).
     Isolation,
     /// It would lie no further apart than the store that it would stand in for.
@@ -40,7 +46,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 16] = [
+    const ALL: [Refusal; 19] = [
         Refusal::Excluded,
         Refusal::StorageThreshold,
         Refusal::SpecialUse,
@@ -48,7 +54,10 @@ impl Refusal {
         Refusal::Offline,
         Refusal::Down,
         Refusal::PauseLeader,
+        Refusal::RejectLeader,
         Refusal::LabelConstraint,
+        Refusal::RuleFit,
+        Refusal::RuleFitLeader,
         Refusal::Isolation,
         Refusal::Distinct,
         Refusal::Disconnected,
@@ -74,7 +83,10 @@ impl Refusal {
             Refusal::Offline => "store-state-offline-filter",
             Refusal::Down => "store-state-down-filter",
             Refusal::PauseLeader => "store-state-pause-leader-filter",
+            Refusal::RejectLeader => "store-state-reject-leader-filter",
             Refusal::LabelConstraint => "label-constraint-filter",
+            Refusal::RuleFit => "rule-fit-filter",
+            Refusal::RuleFitLeader => "rule-fit-leader-filter",
             Refusal::Isolation => "isolation-filter",
             Refusal::Distinct => "distinct-filter",
             Refusal::Disconnected => "store-state-disconnect-filter",

@@ -28,4 +28,5 @@ pub fn leader_refusal(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Refus
         .or_else(|| (store.pause_leader_in > 0).then_some(Refusal::PauseLeader))
         .or_else(|| is_disconnected(view, store).then_some(Refusal::Disconnected))
         .or_else(|| store.stats.is_busy.then_some(Refusal::Busy))
+        .or_else(|| view.settings.rejects_leaders(&store.record).then_some(Refusal::RejectLeader))
 }

@@ -309,7 +309,7 @@ impl<'a> Builder<'a> {
         // A wish for a leader that is a learner or gone in the end was overtaken by a later wish.
         let wanted = self.leader.filter(|store| self.target.get(store).is_some_and(|p| p.role.votes()));
         if let Some(store) = wanted {
-            return if candidates.allows(store, false) {
+            return if candidates.allows(store) {
                 Ok(store)
             } else {
                 Err(BuildError::refused("cannot create operator: target leader is not allowed"))
@@ -320,7 +320,7 @@ impl<'a> Builder<'a> {
         if stays && (!joint || !peers_change) && self.roles.is_empty() {
             return Ok(from);
         }
-        candidates.choose(false).ok_or_else(|| BuildError::refused("no valid leader"))
+        candidates.choose().ok_or_else(|| BuildError::refused("no valid leader"))
     }
 
     /// Gives every new peer an id, in the order of stores. Only now: a refused operator uses up no id.

@@ -7,6 +7,10 @@
 //! leader, then peers that vote already, then peers that are there already. Of what is left, recorded drains of evenly filled
 //! stores show the smallest store id, and a recorded walk shows store 5 before store 3 when store 3 leads more regions. Berth
 //! takes the store with the fewest leaders for its weight, then the smallest id: that agrees with both and needs no chance.
+//!
+//! A store that the label property `reject-leader` names takes no leader, also of a store that is being emptied, as long as another
+//! can. When no other can, it does: a leader in the wrong place serves its region, a drain that waits for a store that may never
+//! come serves nobody. The label scheduler moves the leader on as soon as there is a place. (PD has no valid leader then.)
 
 use std::{
     cmp::Reverse,
@@ -37,6 +41,17 @@ pub(super) struct Candidates<'a> {
     pub(super) roles: &'a BTreeMap<StoreId, RuleRole>,
 }
 
+/// What is let pass in a store that shall lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mercy {
+    /// Nothing.
+    None,
+    /// That it rejects leaders.
+    Rejecting,
+    /// Whatever is only better avoided.
+    Any,
+}
+
 /// How well a store would lead; greater is better.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -50,14 +65,26 @@ struct Rank {
 }
 
 impl Candidates<'_> {
-    /// The best store to lead, if any may. `force`: stores that should rather not lead (busy, silent, paused) may too, for a
-    /// joint state that cannot be left otherwise.
-    pub(super) fn choose(&self, force: bool) -> Option<StoreId> {
-        self.target.keys().copied().filter(|store| self.allows(*store, force)).max_by_key(|store| self.rank(*store))
+    /// The best store to lead, if any may; one that rejects leaders only for want of another.
+    pub(super) fn choose(&self) -> Option<StoreId> {
+        self.best(Mercy::None).or_else(|| self.best(Mercy::Rejecting))
+    }
+
+    /// The same for a joint state that cannot be left otherwise: stores that should rather not lead (busy, silent, paused) may too.
+    pub(super) fn choose_any(&self) -> Option<StoreId> {
+        self.choose().or_else(|| self.best(Mercy::Any))
+    }
+
+    fn best(&self, mercy: Mercy) -> Option<StoreId> {
+        self.target.keys().copied().filter(|store| self.may_lead(*store, mercy)).max_by_key(|store| self.rank(*store))
     }
 
     /// Whether the peer that `store` shall have may lead.
-    pub(super) fn allows(&self, store: StoreId, force: bool) -> bool {
+    pub(super) fn allows(&self, store: StoreId) -> bool {
+        self.may_lead(store, Mercy::None)
+    }
+
+    fn may_lead(&self, store: StoreId, mercy: Mercy) -> bool {
         let votes = self.target.get(&store).is_some_and(|p| matches!(p.role, Role::Voter | Role::IncomingVoter));
         if !votes || matches!(self.roles.get(&store), Some(RuleRole::Follower | RuleRole::Learner)) {
             return false;
@@ -69,7 +96,9 @@ impl Candidates<'_> {
         if self.unhealthy.contains(&store) || info.record.state == StoreState::Tombstone {
             return false;
         }
-        force || (self.takes_leaders(info) && self.rules_allow(info))
+        let rejects = || self.view.settings.rejects_leaders(&info.record);
+        mercy == Mercy::Any
+            || (self.takes_leaders(info) && self.rules_allow(info) && (mercy == Mercy::Rejecting || !rejects()))
     }
 
     /// Whether the store is fit to take a leader over now.

@@ -21,9 +21,12 @@ pub use kind::{Kind, Priority};
 pub use step::{PeerAt, Step};
 pub use step_state::StepError;
 
-use crate::model::{
-    Epoch, Mono, Now, OperatorId, Region, RegionId, StoreId,
-    names::{cancel, info},
+use crate::{
+    model::{
+        Epoch, Mono, Now, OperatorId, Region, RegionId, StoreId,
+        names::{cancel, info},
+    },
+    scheduler::filter::Choice,
 };
 
 /// An operator that was made but not started within this time is not started any more: the world has moved on.
@@ -179,6 +182,8 @@ pub struct Operator {
     pub step_times: Vec<Mono>,
     /// `additional-info`, keys in byte order; `cancel-reason` is set at the end.
     pub info: BTreeMap<String, String>,
+    /// How its store was chosen; when it starts its journal takes this over.
+    pub choice: Option<Box<Choice>>,
 }
 
 impl Operator {
@@ -212,6 +217,7 @@ impl Operator {
             status: Status::Created,
             step_times: Vec::new(),
             info: BTreeMap::new(),
+            choice: None,
         }
     }
 

@@ -187,7 +187,7 @@ impl Operator {
         } else {
             let candidates =
                 Candidates { view, region, origin: &origin, target: &target, unhealthy: &unhealthy, roles: &roles };
-            candidates.choose(false).or_else(|| candidates.choose(true))
+            candidates.choose_any()
         };
         let to = to.ok_or_else(|| BuildError::refused("no valid leader"))?;
 

@@ -48,7 +48,7 @@ pub(crate) struct World {
 impl World {
     /// `stores` stores in service, one voter rule for all, new peers from `first_id` on.
     pub(crate) fn new(stores: u64, first_id: u64) -> Self {
-        let rule = RuleSet::default_rule(3, &[], "");
+        let rules = Arc::new(RuleSet::of_replicas(&ReplicationConfig::default()));
         let mut world = Self {
             regions: RegionIndex::default(),
             stores: BTreeMap::new(),
@@ -56,7 +56,9 @@ impl World {
                 schedule: Arc::new(ScheduleConfig::default()),
                 replication: Arc::new(ReplicationConfig::default()),
                 berth: Arc::new(BerthConfig::default()),
-                rules: Arc::new(RuleSet::new(vec![Arc::new(rule)], Vec::new()).unwrap()),
+                rules: Arc::clone(&rules),
+                replicas: rules,
+                reject_leader: Arc::default(),
                 labels: Arc::new(LabelIndex::default()),
                 version: "8.5.0".parse().unwrap(),
                 table_keys: true,

@@ -35,7 +35,7 @@ use watch::Watch;
 
 use super::{
     checker::{self, LeaderSpread, Memory, check_with, parts},
-    controller::Controller,
+    controller::{Controller, journal::By},
     effect::{Effect, Event},
     filter::{self, Lens},
     operator::Operator,
@@ -510,7 +510,7 @@ impl Patrol {
             return Ok(());
         }
         let turns: Vec<StoreId> = operators.iter().filter_map(|op| LeaderSpread::turn(region, op)).collect();
-        controller.add(view, operators, out)?;
+        controller.add(view, operators, &By::checker(), out)?;
         turns.into_iter().for_each(|store| self.memory.spread.count_turn(store));
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use super::{RegionFit, RuleError, fit_cache::FitCache, validate};
 use crate::{
+    config::ReplicationConfig,
     model::{Key, KeyRange, PersistentMap, Region, Rule, RuleGroup, RuleRole, StoreId},
     scheduler::segments::{Edit, Part, Segments},
     store::StoreInfo,
@@ -110,6 +111,13 @@ impl RuleSet {
             isolation_level: isolation_level.into(),
             ..Rule::default()
         }
+    }
+
+    /// The default rule of these settings alone: what holds while placement rules are switched off. (The agreed `pd/default` follows
+    /// `max-replicas` and the location labels only while they are on.)
+    pub fn of_replicas(settings: &ReplicationConfig) -> Self {
+        let rule = Self::default_rule(settings.max_replicas, &settings.location_labels, &settings.isolation_level);
+        Self::new(vec![Arc::new(rule)], vec![]).unwrap_or_default()
     }
 
     /// The rules in force for `region`, in order; none when its range spans several segments (a split is due first).

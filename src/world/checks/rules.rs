@@ -71,7 +71,9 @@ impl Check for Deny {
             return Ok(0);
         }
         match schedule_label(at, region.range()) {
-            Some(value) if value == "deny" => Err(format!("{} of region {} started", op.desc, op.region)),
+            Some(value) if value.eq_ignore_ascii_case("deny") => {
+                Err(format!("{} of region {} started", op.desc, op.region))
+            }
             _ => Ok(1),
         }
     }

@@ -84,6 +84,7 @@ pub(super) fn show(past: &Past, now: Now) -> Value {
         "cause": {
             "maker": cause.maker.name(),
             "name": cause.name,
+            "caller": Some(&cause.caller).filter(|caller| !caller.is_empty()),
             "from": cause.from.iter().map(|(s, state)| json!({ "store": s.0, "state": state.name() })).collect::<Vec<_>>(),
             "rules": cause.rules,
         },
@@ -93,7 +94,9 @@ pub(super) fn show(past: &Past, now: Now) -> Value {
             "refused": choice.refused.iter().map(|(filter, stores)| {
                 ((*filter).to_owned(), json!(stores.iter().map(|s| s.0).collect::<Vec<_>>()))
             }).collect::<serde_json::Map<_, _>>(),
+            "neighbours": choice.neighbours.iter().map(|(r, said)| json!({ "region": r.0, "said": said })).collect::<Vec<_>>(),
         })),
+        "info": text::told(op).map(|(key, value)| (key, json!(value))).collect::<serde_json::Map<_, _>>(),
         "drains": journal.drains.iter().map(|s| s.0).collect::<Vec<_>>(),
         "created": rfc3339_nano(op.created.wall),
         "started": time(op.started),
@@ -115,4 +118,53 @@ fn show_step(step: &str, log: &StepLog) -> Value {
         "answered": time(log.answered),
         "done": time(log.done),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{
+        model::Region,
+        scheduler::{
+            controller::journal::{Cause, Journal, Maker},
+            filter::Choice,
+            operator::{Kind, Operator},
+        },
+    };
+
+    #[test]
+    fn an_operator_tells_its_caller_its_choice_and_its_scores_as_json_and_as_text() {
+        let now = Now::default();
+        let mut op = Operator::new("merge-region", String::new(), &Region::default(), Kind::MERGE, vec![], now);
+        op.info.insert("sourceScore".into(), "35.00".into());
+        op.info.insert(info::CANCEL_REASON.into(), "timeout".into());
+        let (name, caller) = ("operators".to_owned(), "pd-ctl (10.0.0.7)".to_owned());
+        let cause = Cause { maker: Maker::Call, name, caller, ..Cause::default() };
+        let choice = Choice {
+            chosen: Some(StoreId(4)),
+            scores: vec![(StoreId(4), 12.5)],
+            neighbours: vec![(RegionId(9), "adj-recently-split".into())],
+            ..Choice::default()
+        };
+        let past = Past { op: op.into(), journal: Journal { cause, choice: Some(choice), ..Journal::default() } };
+        let json = show(&past, now);
+        assert_eq!(
+            (&json["cause"]["caller"], &json["info"]),
+            (&json!("pd-ctl (10.0.0.7)"), &json!({"sourceScore": "35.00"}))
+        );
+        assert_eq!(json["choice"]["neighbours"], json!([{"region": 9, "said": "adj-recently-split"}]));
+        let text = text::operator(&past);
+        for part in [
+            "made by call operators of pd-ctl (10.0.0.7)",
+            "sourceScore: 35.00",
+            "chosen: store 4",
+            "neighbour 9: adj-recently-split",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let unnamed = Past { op: past.op.clone(), journal: Journal::default() };
+        assert_eq!(show(&unnamed, now)["cause"]["caller"], Value::Null);
+    }
 }

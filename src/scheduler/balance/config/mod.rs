@@ -191,12 +191,7 @@ impl Config {
         }
         let text = Value::Object(fields).to_string();
         let next = Self::read(self.kind(), &[], Some(&text));
-        next.map_err(|error| self.batch_error().filter(|_| input.contains_key("batch")).unwrap_or(error)).map(|next| {
-            match (self, next) {
-                (Self::Label(old), Self::Label(new)) => Self::Label(RejectLabel { reject: old.reject.clone(), ..new }),
-                (_, next) => next,
-            }
-        })
+        next.map_err(|error| self.batch_error().filter(|_| input.contains_key("batch")).unwrap_or(error))
     }
 
     /// What a batch out of bounds is answered.

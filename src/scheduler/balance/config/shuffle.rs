@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ranges::Ranges;
-use crate::model::{KeyRange, StoreLabel};
+use crate::model::KeyRange;
 
 /// `label`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -11,9 +11,6 @@ use crate::model::{KeyRange, StoreLabel};
 pub struct RejectLabel {
     /// Where it works.
     pub ranges: Ranges,
-    /// The labels of stores that shall not lead (label property `reject-leader`): part of the cluster's configuration.
-    #[serde(skip)]
-    pub reject: Vec<StoreLabel>,
 }
 
 /// `shuffle-leader`

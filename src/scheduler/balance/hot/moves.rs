@@ -6,11 +6,10 @@ use crate::{
     scheduler::{
         balance::{
             leader::{candidates, transfer},
-            pick::{is_idle, whole_fit},
+            pick::{is_idle, is_let, whole_fit},
             region::{Heir, move_peer, target_refusal},
             round::{Input, Why, leader_source_refusal, peer_source_refusal},
         },
-        checker::deny::{Cause, denied},
         operator::{Kind, Operator, Priority},
     },
     store::StoreInfo,
@@ -24,7 +23,7 @@ impl Look<'_> {
         if !region.down.is_empty() || !region.pending.is_empty() {
             return Err(Why::NotReplicated);
         }
-        denied(input.view, region, Cause::Balance).map_err(Why::Region)?;
+        is_let(input, region)?;
         let source = input.view.stores.get(&candidate.shift.from).ok_or(Why::NoRegion)?;
         if candidate.way.transfers {
             return self.transfer(candidate, source);
@@ -60,7 +59,7 @@ impl Look<'_> {
         let old = region.meta.peer_on(source.id()).ok_or(Why::NoRegion)?;
         let target = view.stores.get(&candidate.shift.to).ok_or(Why::NoTarget)?;
         if let Some(why) = target_refusal(input, region, &fit, source, target) {
-            return Err(why);
+            return Err(Why::Filter(why));
         }
         let name = match (candidate.way.field, candidate.shift.leader) {
             (Field::Read, true) => desc::MOVE_HOT_READ_LEADER,

@@ -2,15 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use crate::config::ReplicationConfig;
 
 /// Rules off, with these location labels.
 fn without_rules(stores: u64, labels: &[&str]) -> World {
     let mut w = world(stores);
-    w.settings.replication = Arc::new(ReplicationConfig {
-        enable_placement_rules: false,
-        location_labels: labels.iter().map(|l| (*l).to_owned()).collect(),
-        ..ReplicationConfig::default()
+    w.set_replication(|r| {
+        r.enable_placement_rules = false;
+        r.location_labels = labels.iter().map(|l| (*l).to_owned()).collect();
     });
     // What the rules say must not matter.
     w.set_rules(vec![rule("five", RuleRole::Voter, 5, None)]);

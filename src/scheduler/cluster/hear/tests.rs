@@ -56,7 +56,7 @@ fn a_report_with_nothing_to_tell_waits_for_nobody() {
     assert!(is_carried(&cluster, loud.clone(), now), "another leader");
     let down = vec![DownPeer { peer: PeerId(13), seconds: 5 }];
     assert!(is_carried(&cluster, Region { down, ..loud.clone() }, now), "a peer that is down on a living store");
-    cluster.admin(&Request::TransferLeader { region: region.id(), to: StoreId(1) }, now).unwrap();
+    cluster.admin(&Request::TransferLeader { region: region.id(), to: StoreId(1) }, "", now).unwrap();
     assert!(is_carried(&cluster, loud, now), "the operator has to see it");
 }
 

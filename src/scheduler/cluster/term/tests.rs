@@ -178,9 +178,9 @@ fn l1_who_does_not_lead_sends_nothing_and_takes_no_heartbeat() {
     assert!(matches!(cluster.region_heartbeat(grown, now), Err(HeartbeatError::NotLeading)));
     assert_ne!(cluster.regions().iter_from(&[], 1)[0].size_mib, 4711);
     let id = cluster.regions().iter_from(&[], 1)[0].id();
-    assert!(cluster.admin(&Request::TransferLeader { region: id, to: StoreId(2) }, now).is_err());
-    assert!(cluster.scatter(&[id], "g", true, now).1.is_empty());
-    assert!(cluster.split_at(&[crate::model::Key::from(&b"zz"[..])], now).1.is_empty());
+    assert!(cluster.admin(&Request::TransferLeader { region: id, to: StoreId(2) }, "", now).is_err());
+    assert!(cluster.scatter(&[id], "g", true, "", now).1.is_empty());
+    assert!(cluster.split_at(&[crate::model::Key::from(&b"zz"[..])], "", now).1.is_empty());
     for second in 0..400 {
         let later = now.plus(Duration::from_secs(second));
         assert!(cluster.tick(later).is_empty() && cluster.tick_schedulers(later).is_empty());
@@ -271,7 +271,7 @@ fn what_ended_and_the_order_of_ids_outlive_a_term() {
     let id = group.truth.iter_from(&[], 1)[0].id();
     let region = group.truth.get(id).unwrap();
     let to = region.peers().iter().find(|p| Some(p.id) != region.leader).unwrap().store;
-    let out = group.leader().admin(&Request::TransferLeader { region: id, to }, group.now).unwrap();
+    let out = group.leader().admin(&Request::TransferLeader { region: id, to }, "", group.now).unwrap();
     assert!(out.iter().any(|e| matches!(e, Effect::Send(c) if matches!(c.kind, CommandKind::TransferLeader { .. }))));
     let added = out.iter().find_map(|e| match e {
         Effect::Tell(Event::OperatorAdded { op }) => Some(op.id),

@@ -353,7 +353,7 @@ fn carry_out(world: &World, controller: &mut Controller, act: &Act) -> (Option<S
     let answer = match method {
         "POST" => {
             let ops = admin::build(&view, &request(words.next().unwrap())).unwrap();
-            match controller.add(&view, ops, &mut out) {
+            match controller.add(&view, ops, &By::checker(), &mut out) {
                 Ok(()) => "200 \"The operator is created.\"".to_owned(),
                 Err(_) => not_added.to_owned(),
             }

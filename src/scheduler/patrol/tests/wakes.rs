@@ -397,7 +397,7 @@ fn o9_an_operators_end_makes_room_and_frees_its_region() {
     w.node_takes = Duration::from_secs(2);
     let out = w.with_view(|view, controller, _, out| {
         let wanted = crate::scheduler::admin::Request::TransferLeader { region: RegionId(10), to: StoreId(1) };
-        controller.add(view, crate::scheduler::admin::build(view, &wanted).unwrap(), out).unwrap();
+        controller.add(view, crate::scheduler::admin::build(view, &wanted).unwrap(), &By::checker(), out).unwrap();
     });
     w.start(&out);
     w.set_state(3, StoreState::Offline);
