@@ -63,6 +63,8 @@ pub trait HeartbeatStreams: Send + Sync {
     fn bind(&self, store: StoreId, stream: u64, queue: &mpsc::Sender<StreamItem>);
     /// Forgets `stream` if commands for `store` go to it.
     fn unbind(&self, store: StoreId, stream: u64);
+    /// Grows whenever a store has lost its stream: those that are left should claim their stores again.
+    fn losses(&self) -> u64;
 }
 
 /// Asks a server that is to become a member who it is. Implemented by the shell.
