@@ -401,7 +401,7 @@ fn build(
         told.on_change(change);
         if let Some(app) = weak.upgrade() {
             app.watch.on_change(change);
-            counts::count_change(&app.metrics, change, app.meta.is_leader());
+            counts::count_change(&app.metrics, change, app.meta.leader_since().is_some());
         }
     }));
     if !led && meta.leader_since().is_some() {
