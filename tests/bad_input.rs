@@ -1,7 +1,7 @@
 //! What must be refused, refused: each row of a catalogue of bad requests is sent to a real server on a real port. After each the
 //! server is alive, and what it shows of its stores, regions, configuration, rules and labels is as it was before.
 //!
-//! `rest.tsv` holds the HTTP rows, `grpc.rs` the calls, `fuzz.rs` bodies of every wrong shape for every route that takes one, and
+//! `rest.tsv` holds the HTTP rows, `grpc.rs` the calls, `stages.rs` what is refused only in a certain state, `fuzz.rs` bodies of every wrong shape for every route that takes one, and
 //! `wire.rs` what is wrong below requests: endless, huge, cut and slow ones.
 
 // What tests may and the crate may not: panic, print, read the clock; a shared helper need not be used by every file.
@@ -24,15 +24,17 @@ mod refused {
     pub(crate) mod cluster;
     pub(crate) mod fuzz;
     pub(crate) mod grpc;
+    pub(crate) mod stages;
     pub(crate) mod wire;
 }
 
 use common::facts::Request;
-use refused::{cluster::Cluster, fuzz, grpc, wire};
+use refused::{cluster::Cluster, fuzz, grpc, stages, wire};
 
 /// Fewer rows than this: somebody lost some.
-const REST_ROWS: usize = 235;
-const GRPC_ROWS: usize = 100;
+const REST_ROWS: usize = 280;
+const GRPC_ROWS: usize = 102;
+const EARLY_ROWS: usize = 40;
 const FUZZ_ROWS: usize = 700;
 const WIRE_ROWS: usize = 22;
 
@@ -90,6 +92,33 @@ async fn bad_calls_are_refused_and_change_nothing() {
         cluster.check(&format!("{} {}", row.method, row.name)).await;
     }
     cluster.end("gRPC", rows.len(), GRPC_ROWS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_there_is_a_cluster_calls_are_refused_and_make_none() {
+    let mut cluster = Cluster::empty().await;
+    let rows = grpc::early_rows(cluster.id);
+    for row in &rows {
+        let got = cluster.call(row.method, &row.request).await;
+        if !got.contains(row.text) {
+            cluster.wrong(format!("{} {}\n  want {}\n  got  {got}", row.method, row.name, row.text));
+        }
+        cluster.check(&format!("{} {}", row.method, row.name)).await;
+    }
+    for (method, path, body) in stages::EARLY {
+        stages::refuse(&mut cluster, "74", method, path, body, 500, stages::NOT_BOOTSTRAPPED).await;
+    }
+    cluster.end("before the cluster", rows.len() + stages::EARLY.len(), EARLY_ROWS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_state_forbids_is_refused_and_changes_nothing() {
+    for stage in stages::STAGES {
+        let mut cluster = Cluster::start().await;
+        stages::play(&mut cluster, stage).await;
+        let count = stage.http.len() + stage.grpc.len();
+        cluster.end(stage.name, count, 1).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

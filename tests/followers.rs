@@ -125,6 +125,51 @@ fn to<T>(host: &str, message: T) -> tonic::Request<T> {
     request
 }
 
+/// How often a member says that it has lifted the window of timestamps.
+async fn saves(trio: &Trio, seat: usize) -> u64 {
+    let (status, text) = trio.rest(seat, "GET", "/metrics", &[], "").await;
+    assert_eq!(status, StatusCode::OK);
+    let leads = format!("etcd_server_is_leader {}", u8::from(seat == trio.leader));
+    assert!(text.lines().any(|line| line == leads), "member {seat} does not say {leads}");
+    let labels = "pd_tso_events{group=\"0\",type=\"save\"} ";
+    text.lines().find_map(|line| line.strip_prefix(labels)).map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_leader_counts_what_all_apply() {
+    let trio = Trio::start().await;
+    let mut client = PdClient::new(trio.channel(trio.leader).await);
+    let header = cluster(&mut client).await;
+    // Gauges are worked out every ten seconds.
+    eventually("each member shows whether it leads", PATIENCE, || async {
+        for seat in 0..3 {
+            let leads = format!("etcd_server_is_leader {}", u8::from(seat == trio.leader));
+            let (_, text) = trio.rest(seat, "GET", "/metrics", &[], "").await;
+            text.lines().find(|line| *line == leads)?;
+        }
+        Some(())
+    })
+    .await;
+    let mut before = vec![];
+    for seat in 0..3 {
+        before.push(saves(&trio, seat).await);
+    }
+    // PD's alert of a changed leader looks for two members that have saved.
+    eventually("the leader lifts its window twice", PATIENCE, || async {
+        let request = pdpb::TsoRequest { header: header.clone(), count: 1, ..Default::default() };
+        let mut client = client.clone();
+        let mut answers = client.tso(tokio_stream::once(request)).await.unwrap().into_inner();
+        answers.message().await.unwrap().unwrap();
+        (saves(&trio, trio.leader).await >= before[trio.leader] + 2).then_some(())
+    })
+    .await;
+    trio.group.same().await;
+    for seat in (0..3).filter(|seat| *seat != trio.leader) {
+        assert_eq!(saves(&trio, seat).await, before[seat], "member {seat} follows");
+    }
+    assert_eq!(trio.group.leader().await, trio.leader, "the leader has changed while this test looked");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l6_rest_goes_to_the_leader_and_not_in_circles() {
     let trio = Trio::start().await;

@@ -1,13 +1,21 @@
 //! Replays the recorded gRPC calls of a real PD against a real server on a real port with real files, and compares code, message and
 //! answer. What does not hold stands in a list with its reason; an entry that begins to hold fails the test too.
 
-// What tests may and the crate may not: panic, print, read the clock.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods)]
+// What tests may and the crate may not: panic, print, read the clock; a shared helper need not be used by every file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    dead_code,
+    unreachable_pub
+)]
 mod common {
+    pub(crate) mod facts;
     pub(crate) mod raw;
 }
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use berth::{
@@ -19,7 +27,7 @@ use berth::{
     telemetry::Logger,
 };
 use bytes::Bytes;
-use common::raw::Raw;
+use common::{facts, raw::Raw};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -92,22 +100,19 @@ impl Call {
         number.parse::<u32>().is_ok().then_some(stream)
     }
 
+    /// Whether PD answered with an error.
+    fn is_refused(&self) -> bool {
+        self.code != "OK" || (self.response_b64.is_some() && expected(self).contains("error:<"))
+    }
+
     fn is_silent(&self) -> bool {
         self.case.contains("(no answer within")
     }
 }
 
 fn recorded(file: &str) -> Option<Vec<Call>> {
-    let shared = std::env::var_os("BERTH_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = shared.join("compat").join(file);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text.lines().map(|line| serde_json::from_str(line).expect("a call")).collect()),
-        Err(_) => {
-            eprintln!("skipped: {} is not there", path.display());
-            None
-        }
-    }
+    let text = std::fs::read_to_string(facts::folder("compat")?.join(file)).expect("a recording");
+    Some(text.lines().map(|line| serde_json::from_str(line).expect("a call")).collect())
 }
 
 macro_rules! requests {
@@ -420,10 +425,17 @@ async fn recorded_calls_are_answered_as_recorded() {
     let file = "grpc-golden.jsonl";
     let Some(calls) = recorded(file) else { return };
     let (mut live, mut findings) = (Live::start().await, Findings::default());
+    let mut refused = 0;
     for group in grouped(&calls) {
+        let before = group.iter().all(Call::is_refused).then(|| live.state());
         let outcomes = live.make(group).await;
         findings.compare(file, live.cluster_id, group, &outcomes);
+        if let Some(before) = before {
+            assert_eq!(live.state(), before, "{}: refused, and yet the state has changed", group[0].case);
+            refused += 1;
+        }
     }
+    assert!(refused >= 50, "only {refused} calls were refused");
     live.server.stop().await;
     findings.report(file);
 }

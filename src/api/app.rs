@@ -23,7 +23,7 @@ use super::{convert, error::ApiError, forward::Onward, keyspace, lines};
 use crate::{
     config::{Config, Shared},
     meta::{self, Command, Meta, MetaError, Reply},
-    model::{Clock, Now, Region, StoreId, StoreLimits, StoreRecord, StoreState, store::UNLIMITED},
+    model::{Clock, Now, Region, StoreId, StoreLimits, StoreRecord, StoreState},
     proto::{metapb, pdpb},
     scheduler::{
         cluster::{Cluster, HeartbeatError},
@@ -63,6 +63,8 @@ pub trait HeartbeatStreams: Send + Sync {
     fn bind(&self, store: StoreId, stream: u64, queue: &mpsc::Sender<StreamItem>);
     /// Forgets `stream` if commands for `store` go to it.
     fn unbind(&self, store: StoreId, stream: u64);
+    /// Grows whenever a store has lost its stream: those that are left should claim their stores again.
+    fn losses(&self) -> u64;
 }
 
 /// Asks a server that is to become a member who it is. Implemented by the shell.
@@ -353,7 +355,7 @@ impl App {
         Ok(())
     }
 
-    /// Begins to take a store out. `force`: its machine is gone, nothing is checked and nothing can be moved off it.
+    /// Begins to take a store out; the log lines come with the change, whether or not the caller waits for it. `force`: its machine is gone, nothing is checked and nothing can be moved off it.
     /// `by`: who asked for it.
     pub async fn offline_store(&self, id: StoreId, force: bool, by: meta::AskedBy) -> Result<(), ApiError> {
         self.require_bootstrapped()?;
@@ -366,31 +368,19 @@ impl App {
             evict_leader,
         };
         let command = Command::Asked { by, command: Box::new(command) };
-        let Reply::Offline { changed, record, .. } = self.propose(command).await? else {
-            return Err(ApiError::unexpected("OfflineStore"));
-        };
-        if changed {
-            let regions = self.cluster.regions().summary(id).region_count;
-            lines::store_offline(&self.log, &record, regions);
-            lines::limit_changed(&self.log, id, "remove-peer", UNLIMITED);
+        match self.propose(command).await? {
+            Reply::Offline { .. } => Ok(()),
+            _ => Err(ApiError::unexpected("OfflineStore")),
         }
-        Ok(())
     }
 
     /// Takes a removal back; the limits that it changed come back.
     pub async fn up_store(&self, id: StoreId) -> Result<(), ApiError> {
         self.require_bootstrapped()?;
-        let Reply::Store { changed, record, limits } = self.propose(Command::UpStore { id }).await? else {
-            return Err(ApiError::unexpected("UpStore"));
-        };
-        if changed {
-            lines::store_up(&self.log, &record);
-            if let Some(limits) = limits {
-                lines::limit_changed(&self.log, id, "add-peer", limits.add_peer);
-                lines::limit_changed(&self.log, id, "remove-peer", limits.remove_peer);
-            }
+        match self.propose(Command::UpStore { id }).await? {
+            Reply::Store { .. } => Ok(()),
+            _ => Err(ApiError::unexpected("UpStore")),
         }
-        Ok(())
     }
 
     /// Carries out what the observed state allows a store to become (the shell asks for it on each tick and heartbeat).

@@ -10,7 +10,7 @@ pub mod error;
 pub mod forward;
 pub mod grpc;
 pub(crate) mod keyspace;
-mod lines;
+pub(crate) mod lines;
 pub mod rest;
 pub mod roles;
 pub mod rows;

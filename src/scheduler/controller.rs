@@ -156,6 +156,8 @@ impl Controller {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
+        // The two of a merge wait as one.
+        out.extend(ops.first().map(|op| Effect::Tell(Event::OperatorWaits { desc: op.desc.clone() })));
         self.waiting.push(ops, by.clone(), cause);
         self.promote(view, out);
         Ok(())

@@ -110,10 +110,22 @@ pub enum Event {
     CommandSent {
         /// The region.
         region: RegionId,
+        /// The operator's description.
+        desc: String,
         /// The step's text.
         step: String,
         /// Why now.
         source: DispatchSource,
+    },
+    /// An operator came to wait for its turn, for metrics.
+    OperatorWaits {
+        /// Its description.
+        desc: String,
+    },
+    /// The turn of an operator that waited has come, for metrics.
+    OperatorsTurn {
+        /// Its description.
+        desc: String,
     },
     /// `operator finish`, `operator timeout`, `operator canceled`, `operator expired`, `replace old operator`: by its status.
     OperatorEnded {

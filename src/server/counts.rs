@@ -12,11 +12,11 @@ use super::drains;
 use crate::{
     api::App,
     meta::Change,
-    model::{KeyRange, Mono, NodeState, StoreId, StoreState},
+    model::{KeyRange, Mono, NodeState, Region, StoreId, StoreRecord, StoreState},
     scheduler::{
         balance::Kind,
         effect::Event,
-        operator::{Operator, Status, Step},
+        operator::{CancelReason, Operator, Status, Step},
         outcome::ScheduleLimit,
         progress,
         region_state::{self, Flag},
@@ -27,8 +27,8 @@ use crate::{
     telemetry::metrics::{
         Metrics, OperatorMetrics,
         values::{
-            Allowance, ClusterStatus, ConfigStatus, IdKind, LimitType, LogState, OperatorEvent, StepType, StoreStatus,
-            TsoEvent,
+            Allowance, ClusterStatus, ConfigStatus, IdKind, LimitType, LogState, OperatorEvent, ProgressAction,
+            StepType, StoreStatus, TsoEvent,
         },
     },
 };
@@ -50,6 +50,13 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
             count_end(&metrics.operators, op, takes.as_secs_f64());
             checks::ended(metrics, op);
         }
+        Event::CommandSent { desc, .. } => count_desc(&metrics.operators, desc, OperatorEvent::Check),
+        Event::OperatorWaits { desc } => {
+            count_desc(&metrics.operators, desc, OperatorEvent::Put);
+            count_desc(&metrics.operators, desc, OperatorEvent::PromoteAdd);
+        }
+        Event::OperatorsTurn { desc } => count_desc(&metrics.operators, desc, OperatorEvent::Get),
+        Event::OperatorRegionGone { op } => count_operator(&metrics.operators, op, OperatorEvent::Disappear),
         Event::OperatorRemoved { op, .. } => count_operator(&metrics.operators, op, OperatorEvent::Remove),
         Event::Blocked { region, missing, reason } => checks::blocked(metrics, region, *missing, reason),
         Event::SchedulerCounted { name, event } => {
@@ -72,8 +79,6 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
         }
         Event::OperatorStale { .. }
         | Event::OperatorStepStale { .. }
-        | Event::OperatorRegionGone { .. }
-        | Event::CommandSent { .. }
         | Event::SchedulerCreated { .. }
         | Event::RegionChanged { .. }
         | Event::DownPeerOnConnectedStore { .. }
@@ -81,11 +86,36 @@ pub(super) fn count(metrics: &Metrics, event: &Event) {
     }
 }
 
-/// Counts one agreed change.
-pub(super) fn count_change(metrics: &Metrics, change: &Change) {
-    if let Change::TsoWindow(_) = change {
-        metrics.tso.events.with_label_values(&[TsoEvent::Save.as_str(), "0"]).inc();
+/// Counts one agreed change. Every member is told of it, but only one has made it: PD's alerts take a member that saves windows for
+/// one that leads.
+pub(super) fn count_change(metrics: &Metrics, change: &Change, leads: bool) {
+    match change {
+        Change::TsoWindow(_) if leads => count_tso(metrics, TsoEvent::Save),
+        Change::LeaderChanged { is_self: true, .. } => count_opened(metrics),
+        _ => {}
     }
+}
+
+/// This member hands out timestamps from now on: it has read the bound of those before it and begun above it.
+pub(super) fn count_opened(metrics: &Metrics) {
+    count_tso(metrics, TsoEvent::Sync);
+    count_tso(metrics, TsoEvent::SyncOk);
+}
+
+/// Counts once for each look at a clock that lies behind the last timestamp, as PD does: timestamps then go on without it. Not in
+/// the first window of a term, which begins above those before it, wherever the clock stands.
+pub(super) fn look_at_clock(app: &App) {
+    let now = app.now();
+    let first_window = app.config.tso_save_interval.get();
+    if app.meta.leader_since().is_some_and(|since| now.mono.since(since) > first_window)
+        && now.wall.unix_millis() < app.meta.tso_last_physical()
+    {
+        count_tso(&app.metrics, TsoEvent::SystemTimeSlow);
+    }
+}
+
+fn count_tso(metrics: &Metrics, event: TsoEvent) {
+    metrics.tso.events.with_label_values(&[event.as_str(), "0"]).inc();
 }
 
 /// Out of which store and into which a balancing operator moves something.
@@ -122,7 +152,42 @@ fn schedulers(app: &App) {
 }
 
 fn count_operator(metrics: &OperatorMetrics, op: &Operator, event: OperatorEvent) {
-    metrics.count.with_label_values(&[op.desc.as_str(), event.as_str()]).inc();
+    count_desc(metrics, &op.desc, event);
+}
+
+fn count_desc(metrics: &OperatorMetrics, desc: &str, event: OperatorEvent) {
+    metrics.count.with_label_values(&[desc, event.as_str()]).inc();
+}
+
+/// What PD counts beside the end itself: why an operator was not admitted, or what its end let others do.
+fn end_detail(op: &Operator) -> Option<OperatorEvent> {
+    use CancelReason::{
+        AlreadyExist, EpochNotMatch, ExceedStoreLimit, ExceedWaitLimit, NotInCreateStatus, NotInRunningState,
+        RegionNotFound, StaleStatus,
+    };
+    let because = |reason: &CancelReason| op.info.get("cancel-reason").is_some_and(|why| why == reason.name());
+    let first = |table: &[(CancelReason, OperatorEvent)]| {
+        table.iter().find(|(reason, _)| because(reason)).map(|(_, event)| *event)
+    };
+    match (op.status, op.started) {
+        (Status::Success, _) => Some(OperatorEvent::PromoteSuccess),
+        (Status::Timeout, _) => Some(OperatorEvent::PromoteTimeout),
+        (Status::Expired, _) => Some(OperatorEvent::Expired),
+        (_, None) => first(&[
+            (AlreadyExist, OperatorEvent::AlreadyHave),
+            (EpochNotMatch, OperatorEvent::EpochNotMatch),
+            (ExceedStoreLimit, OperatorEvent::ExceedLimit),
+            (ExceedWaitLimit, OperatorEvent::ExceedMaxWaiting),
+            (NotInCreateStatus, OperatorEvent::UnexpectedStatus),
+            (RegionNotFound, OperatorEvent::NotFound),
+        ]),
+        (_, Some(_)) => first(&[
+            (EpochNotMatch, OperatorEvent::PromoteStale),
+            (StaleStatus, OperatorEvent::PromoteStale),
+            (NotInRunningState, OperatorEvent::PromoteUnexpected),
+            (RegionNotFound, OperatorEvent::NotFound),
+        ]),
+    }
 }
 
 fn count_end(metrics: &OperatorMetrics, op: &Operator, seconds: f64) {
@@ -134,6 +199,9 @@ fn count_end(metrics: &OperatorMetrics, op: &Operator, seconds: f64) {
         Status::Canceled | Status::Created | Status::Started => OperatorEvent::Cancel,
     };
     count_operator(metrics, op, event);
+    if let Some(detail) = end_detail(op) {
+        count_operator(metrics, op, detail);
+    }
     if op.status != Status::Success {
         return;
     }
@@ -207,6 +275,9 @@ fn classes(view: &ClusterView<'_>, store: &StoreInfo) -> BTreeSet<ClusterStatus>
                 Liveness::Disconnected => ClusterStatus::StoreDisconnected,
                 Liveness::Connected => ClusterStatus::StoreUp,
             });
+            if store.is_slow() {
+                out.insert(ClusterStatus::StoreSlow);
+            }
         }
         StoreState::Offline => _ = out.insert(ClusterStatus::StoreOffline),
         StoreState::Tombstone => _ = out.insert(ClusterStatus::StoreTombstone),
@@ -242,7 +313,6 @@ const COUNTED: [ClusterStatus; 12] = [
 fn stores(app: &App, view: &ClusterView<'_>) {
     let metrics = &app.metrics.stores;
     metrics.cluster_status.reset();
-    metrics.store_status.reset();
     metrics.store_limit.reset();
     for store in view.stores.values() {
         let id = store.id().to_string();
@@ -264,12 +334,12 @@ fn stores(app: &App, view: &ClusterView<'_>) {
         set(ClusterStatus::RegionCount, sums.region_count as f64);
         set(ClusterStatus::LearnerCount, sums.learner_count as f64);
         set(ClusterStatus::WitnessCount, sums.witness_count as f64);
-        store_figures(app, view, store, &id, &sums);
+        store_figures(app, view, store, &sums);
         limits(app, store.id(), &id);
     }
 }
 
-fn store_figures(app: &App, view: &ClusterView<'_>, store: &StoreInfo, id: &str, sums: &StoreSummary) {
+fn store_figures(app: &App, view: &ClusterView<'_>, store: &StoreInfo, sums: &StoreSummary) {
     let (schedule, record, stats) = (&view.settings.schedule, &store.record, &store.stats);
     let leaders = score::leader_score(
         &schedule.leader_schedule_policy,
@@ -294,7 +364,61 @@ fn store_figures(app: &App, view: &ClusterView<'_>, store: &StoreInfo, id: &str,
         (StoreStatus::Used, stats.used_size as f64),
         (StoreStatus::Capacity, stats.capacity as f64),
     ] {
-        app.metrics.stores.store_status.with_label_values(&[record.address.as_str(), id, what.as_str()]).set(value);
+        show(app, record, what, value);
+    }
+    flows(app, store);
+}
+
+fn show(app: &App, record: &StoreRecord, what: StoreStatus, value: f64) {
+    let labels = [record.address.as_str(), &record.id.to_string(), what.as_str()];
+    app.metrics.stores.store_status.with_label_values(&labels).set(value);
+}
+
+/// What a store tells of its traffic, without noise and as last told; how slow it says that it becomes.
+fn flows(app: &App, store: &StoreInfo) {
+    for ((read, write), [bytes, keys, query, cpu, written, keys_written, writes]) in [
+        (
+            store.rates(),
+            [
+                StoreStatus::ReadBytes,
+                StoreStatus::ReadKeys,
+                StoreStatus::ReadQuery,
+                StoreStatus::ReadCpu,
+                StoreStatus::WriteBytes,
+                StoreStatus::WriteKeys,
+                StoreStatus::WriteQuery,
+            ],
+        ),
+        (
+            store.rates_told(),
+            [
+                StoreStatus::ReadBytesNow,
+                StoreStatus::ReadKeysNow,
+                StoreStatus::ReadQueryNow,
+                StoreStatus::ReadCpuNow,
+                StoreStatus::WriteBytesNow,
+                StoreStatus::WriteKeysNow,
+                StoreStatus::WriteQueryNow,
+            ],
+        ),
+    ] {
+        for (what, value) in [
+            (bytes, read.bytes),
+            (keys, read.keys),
+            (query, read.query),
+            (cpu, read.cpu),
+            (written, write.bytes),
+            (keys_written, write.keys),
+            (writes, write.query),
+        ] {
+            show(app, &store.record, what, value);
+        }
+    }
+    if let Some((cause, cause_rate, result, result_rate)) = store.stats.slow_trend {
+        show(app, &store.record, StoreStatus::SlowTrendCause, cause);
+        show(app, &store.record, StoreStatus::SlowTrendCauseRate, cause_rate);
+        show(app, &store.record, StoreStatus::SlowTrendResult, result);
+        show(app, &store.record, StoreStatus::SlowTrendResultRate, result_rate);
     }
 }
 
@@ -317,11 +441,17 @@ pub(super) fn refresh_regions(app: &App) {
 fn regions(app: &App, view: &ClusterView<'_>) {
     let mut found: BTreeMap<&str, u64> = Flag::ALL.iter().map(|flag| (flag.metric(), 0)).collect();
     let mut levels = places::Levels::default();
+    let mut written: BTreeMap<StoreId, (f64, f64)> = BTreeMap::new();
     let mut from = KeyRange::all();
     loop {
         let batch = view.regions.scan(&from, BATCH);
         for region in &batch {
             levels.add(view, region);
+            if let Some(store) = region.leader_store() {
+                let (bytes, keys) = written_a_second(region);
+                let sums = written.entry(store).or_default();
+                *sums = (sums.0 + bytes, sums.1 + keys);
+            }
             for flag in region_state::flags(view, region).iter() {
                 *found.entry(flag.metric()).or_default() += 1;
             }
@@ -332,8 +462,25 @@ fn regions(app: &App, view: &ClusterView<'_>) {
         }
     }
     levels.show(&app.metrics, view);
+    // Forgets stores that are gone, with what they were shown as.
+    app.metrics.stores.store_status.reset();
+    stores(app, view);
+    for store in view.stores.values().filter(|store| store.record.state != StoreState::Tombstone) {
+        let (bytes, keys) = written.get(&store.id()).copied().unwrap_or_default();
+        show(app, &store.record, StoreStatus::RegionsWriteBytes, bytes);
+        show(app, &store.record, StoreStatus::RegionsWriteKeys, keys);
+    }
     for (status, count) in found {
         app.metrics.regions.status.with_label_values(&[status]).set(count as f64);
+    }
+}
+
+/// Bytes and keys that a region's last report says were written, a second.
+fn written_a_second(region: &Region) -> (f64, f64) {
+    let flow = &region.flow;
+    match flow.interval.1.saturating_sub(flow.interval.0) {
+        0 => (0.0, 0.0),
+        seconds => (flow.bytes_written as f64 / seconds as f64, flow.keys_written as f64 / seconds as f64),
     }
 }
 
@@ -345,10 +492,10 @@ fn progress_figures(app: &App) {
     for p in app.cluster.progress() {
         let Some(store) = app.cluster.stores().get(p.store) else { continue };
         let action = match p.action {
-            progress::Action::Removing => "removing",
-            progress::Action::Preparing => "preparing",
+            progress::Action::Removing => ProgressAction::Removing,
+            progress::Action::Preparing => ProgressAction::Preparing,
         };
-        let labels = [store.record.address.as_str(), &p.store.to_string(), action];
+        let labels = [store.record.address.as_str(), &p.store.to_string(), action.as_str()];
         metrics.progress.with_label_values(&labels).set(p.progress);
         metrics.speed.with_label_values(&labels).set(p.current_speed);
         metrics.eta.with_label_values(&labels).set(p.left_seconds);
@@ -363,14 +510,22 @@ fn server(app: &App) {
         .set(app.info.started.wall.unix_seconds() as f64);
     metrics.id_alloc.with_label_values(&[IdKind::Ids.as_str()]).set(state.id_end as f64);
     metrics.health.with_label_values(&[app.info.name.as_str()]).set(1.0);
-    metrics.log_state.with_label_values(&[LogState::Term.as_str()]).set(app.meta.term() as f64);
     metrics.max_procs.set(std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64));
-    metrics.role.with_label_values(&["PD"]).set(f64::from(u8::from(app.meta.is_leader())));
+    let leads = app.meta.is_leader();
+    metrics.role.with_label_values(&["PD"]).set(f64::from(u8::from(leads)));
+    metrics.is_leader.set(i64::from(leads));
     metrics.gc.with_label_values(&["gc_safepoint"]).set(state.gc.gc as f64);
     let settings = app.cluster.settings();
     metrics.memory_quota.set(memory_quota());
     metrics.log_lines_lost.set(i64::try_from(app.log.lost()).unwrap_or(i64::MAX));
     let counts = app.meta.group_counts();
+    for (what, value) in [
+        (LogState::Term, app.meta.term()),
+        (LogState::CommittedIndex, counts.committed),
+        (LogState::AppliedIndex, counts.applied),
+    ] {
+        metrics.log_state.with_label_values(&[what.as_str()]).set(value as f64);
+    }
     let show = |gauge: &prometheus::IntGaugeVec, label: &str, value: u64| {
         gauge.with_label_values(&[label]).set(i64::try_from(value).unwrap_or(i64::MAX));
     };
@@ -388,7 +543,7 @@ fn server(app: &App) {
         .set(f64::from(u8::from(halted)));
     app.metrics.stores.metadata.with_label_values(&[&format!("cluster{}", app.meta.cluster_id())]).set(0.0);
     app.metrics.tso.physical.with_label_values(&["tso", "0"]).set(app.meta.tso_last_physical() as f64);
-    app.metrics.tso.role.with_label_values(&["0"]).set(f64::from(u8::from(app.meta.is_leader())));
+    app.metrics.tso.role.with_label_values(&["0"]).set(f64::from(u8::from(leads)));
 }
 
 /// The memory that the process may use: that of the machine, or less where a control group says so.
@@ -416,6 +571,7 @@ fn config(app: &App) {
         (ConfigStatus::MaxPendingPeerCount, s.max_pending_peer_count as f64),
         (ConfigStatus::MaxSnapshotCount, s.max_snapshot_count as f64),
         (ConfigStatus::MaxMergeRegionSize, s.max_merge_region_size as f64),
+        (ConfigStatus::MaxMergeRegionKeys, s.merge_keys() as f64),
         (ConfigStatus::MaxAffinityMergeRegionSize, s.max_affinity_merge_region_size as f64),
         (ConfigStatus::LowSpaceRatio, s.low_space_ratio),
         (ConfigStatus::HighSpaceRatio, s.high_space_ratio),
@@ -439,4 +595,85 @@ fn refresh_warm(app: &App) {
     metrics.warm_full.with_label_values(&["told"]).set(number(feed.full_copies()));
     metrics.warm_full.with_label_values(&["taken"]).set(number(copy.full_copies()));
     metrics.warm_followers.set(number(feed.followers() as u64));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        model::{Now, RegionId, names::cancel},
+        scheduler::{effect::DispatchSource, operator::Kind as OperatorKind},
+        telemetry::metrics::exposition,
+    };
+
+    /// What stands in `pd_schedule_operators_count` after `events`, by event.
+    fn counted(events: &[Event]) -> Vec<String> {
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        events.iter().for_each(|event| count(&metrics, event));
+        let text = exposition(&registry).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("pd_schedule_operators_count{event=\""));
+        lines.map(|line| line.replace("\",type=\"x\"}", "")).collect()
+    }
+
+    /// What the end of an operator counts: `started` before, with this status and reason.
+    fn ended(started: bool, status: Status, reason: &str) -> Vec<String> {
+        let mut op =
+            Operator::new("x", String::new(), &Region::default(), OperatorKind::REGION, vec![], Now::default());
+        if started {
+            op.start(Now::default());
+        }
+        op.end(status, reason, Now::default());
+        counted(&[Event::OperatorEnded { op: Arc::new(op), takes: Duration::from_secs(1) }])
+    }
+
+    #[test]
+    fn the_end_of_an_operator_counts_with_its_cause() {
+        for (started, status, reason, wanted) in [
+            (true, Status::Success, "", ["finish 1", "promote-success 1"]),
+            (true, Status::Timeout, cancel::TIMEOUT, ["promote-timeout 1", "timeout 1"]),
+            (true, Status::Canceled, cancel::STALE_STATUS, ["cancel 1", "promote-stale 1"]),
+            (true, Status::Canceled, cancel::EPOCH_NOT_MATCH, ["cancel 1", "promote-stale 1"]),
+            (false, Status::Canceled, cancel::EPOCH_NOT_MATCH, ["cancel 1", "epoch-not-match 1"]),
+            (false, Status::Canceled, cancel::EXCEED_STORE_LIMIT, ["cancel 1", "exceed-limit 1"]),
+            (false, Status::Canceled, cancel::EXCEED_WAIT_LIMIT, ["cancel 1", "exceed-max-waiting 1"]),
+            (false, Status::Canceled, cancel::ALREADY_EXIST, ["already-have 1", "cancel 1"]),
+            (false, Status::Expired, cancel::EXPIRED, ["expire 1", "expired 1"]),
+        ] {
+            assert_eq!(ended(started, status, reason), wanted, "{reason}");
+        }
+        assert_eq!(ended(true, Status::Canceled, cancel::ADMIN_STOP), ["cancel 1"]);
+    }
+
+    #[test]
+    fn waiting_and_looking_are_counted() {
+        let desc = || "x".to_owned();
+        let sent = Event::CommandSent {
+            region: RegionId(2),
+            desc: desc(),
+            step: "add peer".to_owned(),
+            source: DispatchSource::Heartbeat,
+        };
+        let lines = counted(&[
+            Event::OperatorWaits { desc: desc() },
+            Event::OperatorsTurn { desc: desc() },
+            sent.clone(),
+            sent,
+        ]);
+        assert_eq!(lines, ["check 2", "get 1", "promote-add 1", "put 1"]);
+    }
+
+    #[test]
+    fn only_the_leader_has_saved_what_all_members_apply() {
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        let saved = || metrics.tso.events.with_label_values(&["save", "0"]).get();
+        count_change(&metrics, &Change::TsoWindow(5), false);
+        assert_eq!(saved(), 0);
+        count_change(&metrics, &Change::TsoWindow(5), true);
+        assert_eq!(saved(), 1);
+    }
 }

@@ -48,7 +48,7 @@ impl Effects {
         let log = &self.log;
         match event {
             Event::OperatorAdded { op } => pdsay!(log, ADD_OPERATOR, op.region, reflect(&op.text()), op.info_text()),
-            Event::CommandSent { region, step, source } => {
+            Event::CommandSent { region, step, source, .. } => {
                 pdsay!(log, SEND_SCHEDULE_COMMAND, *region, step, source.name());
             }
             Event::OperatorEnded { op, takes } => self.tell_end(op, *takes),
@@ -82,7 +82,9 @@ impl Effects {
                 pdsay!(log, COORDINATOR_RUNS);
             }
             Event::SchedulerCreated { name } => pdsay!(log, CREATE_SCHEDULER, name, "[]"),
-            Event::Blocked { .. }
+            Event::OperatorWaits { .. }
+            | Event::OperatorsTurn { .. }
+            | Event::Blocked { .. }
             | Event::SchedulerCounted { .. }
             | Event::SchedulerLimited { .. }
             | Event::SchedulerDenied { .. }

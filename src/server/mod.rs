@@ -52,7 +52,7 @@ use crate::{
     store::cache::{CacheError, Origin, RegionCache},
     telemetry::{
         log::{Logger, RaftDrain},
-        metrics::{Metrics, MetricsError},
+        metrics::{Metrics, MetricsError, process},
     },
     tls::TlsError,
 };
@@ -335,6 +335,7 @@ fn build(
     let registry = prometheus::Registry::new();
     let metrics = Arc::new(Metrics::new(&registry)?);
     let (state, now) = (meta.state(), clock.now());
+    process::register(&registry, now.wall)?;
     let dynamic = match &state.config {
         Some(json) => Dynamic::from_json(json)?,
         None => Dynamic::from_config(&config),
@@ -391,18 +392,21 @@ fn build(
     let (weak, told) = (Arc::downgrade(&app), observer.clone());
     // One that leads already began with its cluster.
     let led = meta.leader_since().is_some();
-    if !led {
+    if led {
+        counts::count_opened(&app.metrics);
+    } else {
         observer.follow_leadership(None);
     }
     meta.observe(Box::new(move |change| {
         told.on_change(change);
         if let Some(app) = weak.upgrade() {
             app.watch.on_change(change);
-            counts::count_change(&app.metrics, change);
+            counts::count_change(&app.metrics, change, app.meta.leader_since().is_some());
         }
     }));
     if !led && meta.leader_since().is_some() {
         // It came to lead before anybody was told of it.
+        counts::count_opened(&app.metrics);
         observer.follow_leadership(Some(meta.term()));
     }
     observer.load();

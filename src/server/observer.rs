@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    api::{convert::limit_name, lines},
     config::{BerthConfig, Dynamic, Shared},
-    meta::{Change, Meta},
-    model::Clock,
+    meta::{Change, LimitKind, Meta},
+    model::{Clock, StoreRecord, StoreState, store::UNLIMITED},
     pdlog, pdsay,
     scheduler::cluster::Cluster,
     telemetry::log::Logger,
@@ -60,7 +61,13 @@ impl Observer {
     pub(super) fn on_change(&self, change: &Change) {
         let now = self.clock.now();
         match change {
-            Change::StorePut(record) => self.cluster.put_store(Arc::clone(record), now),
+            Change::StorePut(record) => {
+                let before = self.cluster.stores().get(record.id);
+                self.cluster.put_store(Arc::clone(record), now);
+                if let Some(before) = before.filter(|_| self.meta.leader_since().is_some()) {
+                    self.tell_store(&before.record, record);
+                }
+            }
             Change::StoreRemoved(id) => self.cluster.remove_store(*id),
             Change::LimitsChanged { id, limits: Some(limits) } => self.cluster.set_limits(*id, *limits, now),
             Change::LimitsChanged { id, limits: None } => self.cluster.remove_limits(*id),
@@ -98,6 +105,29 @@ impl Observer {
             | Change::MemberPut(_)
             | Change::MemberRemoved(_)
             | Change::Failed(_) => {}
+        }
+    }
+
+    /// The lines of a removal and of its end. Written here and not where it was asked for: who asked may have given up before the disk
+    /// answered.
+    fn tell_store(&self, before: &StoreRecord, record: &StoreRecord) {
+        let (log, id) = (&self.log, record.id);
+        let destroyed = record.physically_destroyed != before.physically_destroyed;
+        match (before.state, record.state) {
+            (was, StoreState::Offline) if was != StoreState::Offline || destroyed => {
+                let regions = self.cluster.regions().summary(id).region_count;
+                lines::store_offline(log, record, regions);
+                lines::limit_changed(log, id, limit_name(LimitKind::RemovePeer), UNLIMITED);
+            }
+            (StoreState::Offline, StoreState::Up) => {
+                lines::store_up(log, record);
+                // They were agreed on together with the record.
+                if let Some(limits) = self.meta.state().limits.get(&id) {
+                    lines::limit_changed(log, id, limit_name(LimitKind::AddPeer), limits.add_peer);
+                    lines::limit_changed(log, id, limit_name(LimitKind::RemovePeer), limits.remove_peer);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -314,7 +314,7 @@ async fn watch_disk(app: Arc<App>, shutdown: CancellationToken) {
     }
 }
 
-/// Counts the times that the system's time has gone back.
+/// Counts the times that the system's time has gone back, or lies behind what was handed out.
 async fn watch_clock(app: Arc<App>, shutdown: CancellationToken) {
     let mut before = app.now().wall;
     loop {
@@ -322,6 +322,7 @@ async fn watch_clock(app: Arc<App>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = sleep(CLOCK) => {}
         }
+        counts::look_at_clock(&app);
         let now = app.now().wall;
         if now < before {
             pdlog!(app.log, Error, "the system's time went back", "by" => Duration::from_nanos(before.0.abs_diff(now.0)));

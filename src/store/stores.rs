@@ -51,6 +51,9 @@ pub(super) struct StoreTraffic {
     write: Smooth,
 }
 
+/// A store with this slow score or more is slow (scores go from 1 to 100; PD's number).
+const SLOW: u64 = 80;
+
 /// Store reports about more time tell nothing about now, seconds.
 const LONGEST_REPORT: u64 = 600;
 
@@ -64,16 +67,24 @@ impl Default for StoreTraffic {
 
 impl StoreTraffic {
     fn add(&mut self, stats: &StoreStats) {
-        let Some(seconds) = stats.interval.1.checked_sub(stats.interval.0) else { return };
-        if seconds == 0 || seconds > LONGEST_REPORT {
-            return;
+        if let Some((read, write, seconds)) = told(stats) {
+            self.read.add(read, seconds);
+            self.write.add(write, seconds);
         }
-        let rate = |total: u64| total as f64 / seconds as f64;
-        let (bytes, keys, query) = (rate(stats.bytes_read), rate(stats.keys_read), rate(stats.read_query));
-        self.read.add(Rates { bytes, keys, query, cpu: stats.read_cpu as f64 }, seconds);
-        let (bytes, keys, query) = (rate(stats.bytes_written), rate(stats.keys_written), rate(stats.write_query));
-        self.write.add(Rates { bytes, keys, query, cpu: 0.0 }, seconds);
     }
+}
+
+/// What a report says of reads and writes, a second, and about how many seconds; `None`: nothing that can be used.
+fn told(stats: &StoreStats) -> Option<(Rates, Rates, u64)> {
+    let seconds = stats.interval.1.checked_sub(stats.interval.0)?;
+    if seconds == 0 || seconds > LONGEST_REPORT {
+        return None;
+    }
+    let rate = |total: u64| total as f64 / seconds as f64;
+    let (bytes, keys, query) = (rate(stats.bytes_read), rate(stats.keys_read), rate(stats.read_query));
+    let read = Rates { bytes, keys, query, cpu: stats.read_cpu as f64 };
+    let (bytes, keys, query) = (rate(stats.bytes_written), rate(stats.keys_written), rate(stats.write_query));
+    Some((read, Rates { bytes, keys, query, cpu: 0.0 }, seconds))
 }
 
 /// How a store's silence counts, whatever its state: see [`StoreInfo::state_name`] for what is shown.
@@ -98,6 +109,16 @@ impl StoreInfo {
     /// What is read from it and written to it, as it tells, without noise: of five reports the middle one.
     pub fn rates(&self) -> (Rates, Rates) {
         (self.traffic.read.rates(), self.traffic.write.rates())
+    }
+
+    /// The same as its last report alone tells it.
+    pub fn rates_told(&self) -> (Rates, Rates) {
+        told(&self.stats).map_or_else(Default::default, |(read, write, _)| (read, write))
+    }
+
+    /// Whether it says that it is slow.
+    pub fn is_slow(&self) -> bool {
+        self.stats.slow_score >= SLOW
     }
 
     fn take_report(&mut self, stats: StoreStats, heard: Mono, at: Wall) {

@@ -38,6 +38,9 @@ const SHOWN: &[&str] = &[
     "/pd/api/v1/config/region-label/rules",
     "/pd/api/v1/gc/safepoint",
     "/pd/api/v1/members",
+    "/pd/api/v1/schedulers",
+    "/pd/api/v1/schedulers?status=paused",
+    "/pd/api/v1/checker/replica",
 ];
 
 /// What changes by itself.
@@ -55,6 +58,8 @@ pub(crate) struct Cluster {
     /// Cluster id.
     pub(crate) id: u64,
     state: String,
+    /// Not before it was made: stores report.
+    bootstrapped: bool,
     wrong: Vec<String>,
 }
 
@@ -77,9 +82,22 @@ impl Cluster {
     /// Starts one.
     pub(crate) async fn start() -> Self {
         let mut cluster = Self::on(Running::start().await).await;
+        cluster.bootstrapped = true;
         cluster.set_up().await;
         cluster.state = cluster.shown().await;
         cluster
+    }
+
+    /// Starts a server on which no cluster was made yet.
+    pub(crate) async fn empty() -> Self {
+        let mut cluster = Self::on(Running::start().await).await;
+        cluster.state = cluster.shown().await;
+        cluster
+    }
+
+    /// Takes what is now for the state that must not change.
+    pub(crate) async fn settle(&mut self) {
+        self.state = self.shown().await;
     }
 
     async fn on(running: Running) -> Self {
@@ -88,7 +106,7 @@ impl Cluster {
         let mut client = PdClient::new(channel.clone());
         let members = client.get_members(pdpb::GetMembersRequest::default()).await.expect("members").into_inner();
         let id = members.header.map(|h| h.cluster_id).unwrap_or_default();
-        Self { running, raw: Grpc::new(channel), client, id, state: String::new(), wrong: vec![] }
+        Self { running, raw: Grpc::new(channel), client, id, state: String::new(), bootstrapped: false, wrong: vec![] }
     }
 
     /// Ends the server and starts another on its folder.
@@ -96,6 +114,7 @@ impl Cluster {
         let Running { server, clock, folder } = self.running;
         server.stop().await;
         let mut cluster = Self::on(Running::start_in(folder, clock).await).await;
+        cluster.bootstrapped = true;
         cluster.state = cluster.shown().await;
         cluster
     }
@@ -210,7 +229,9 @@ impl Cluster {
 
     /// What people see of the state, but for what moves by itself.
     async fn shown(&mut self) -> String {
-        self.store_heartbeats().await;
+        if self.bootstrapped {
+            self.store_heartbeats().await;
+        }
         let mut out = String::new();
         for target in SHOWN {
             let request = Request { method: "GET".into(), target: (*target).into(), ..Request::default() };

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::cluster::show;
 
-/// Methods that take a stream of requests.
-pub(crate) const STREAMS: &[&str] = &["Tso", "RegionHeartbeat", "QueryRegion", "ReportBuckets"];
+/// Methods with a stream of requests or of answers.
+pub(crate) const STREAMS: &[&str] = &["Tso", "RegionHeartbeat", "QueryRegion", "ReportBuckets", "WatchGlobalConfig"];
 
 /// One call.
 pub(crate) struct Row {
@@ -146,6 +146,111 @@ fn other_clusters(rows: &mut Rows) {
     }
     let other = pdpb::GetStoreRequest { header: header(rows.cluster ^ 1), store_id: 1 };
     rows.add("GetStore", "another cluster", &other, "FailedPrecondition: mismatch cluster id, need ");
+}
+
+/// Rows for a server on which no cluster was made yet.
+pub(crate) fn early_rows(cluster: u64) -> Vec<Row> {
+    let mut rows = Rows { cluster, rows: vec![] };
+    bad_bootstraps(&mut rows);
+    not_bootstrapped(&mut rows);
+    rows.rows
+}
+
+/// The first store and region must be what a cluster can begin with.
+fn bad_bootstraps(rows: &mut Rows) {
+    let store = metapb::Store { id: 1, address: "t1:1".into(), version: "8.5.0".into(), ..metapb::Store::default() };
+    let peer = metapb::Peer { id: 21, store_id: 1, ..metapb::Peer::default() };
+    let region = metapb::Region {
+        id: 2,
+        region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 1 }),
+        peers: vec![peer],
+        ..metapb::Region::default()
+    };
+    let with = |change: fn(&mut metapb::Region)| {
+        let mut region = region.clone();
+        change(&mut region);
+        Some(region)
+    };
+    for (name, store, region, text) in [
+        ("no store", None, Some(region.clone()), "message:\"missing store meta for bootstrap "),
+        (
+            "store 0",
+            Some(metapb::Store { id: 0, ..store.clone() }),
+            Some(region.clone()),
+            "message:\"invalid zero store id\"",
+        ),
+        ("no region", Some(store.clone()), None, "message:\"missing region meta for bootstrap "),
+        (
+            "a start key",
+            Some(store.clone()),
+            with(|r| r.start_key = "a".into()),
+            "message:\"invalid first region key range, must all be empty for bootstrap ",
+        ),
+        (
+            "an end key",
+            Some(store.clone()),
+            with(|r| r.end_key = "a".into()),
+            "message:\"invalid first region key range, must all be empty for bootstrap ",
+        ),
+        ("region 0", Some(store.clone()), with(|r| r.id = 0), "message:\"invalid zero region id\""),
+        (
+            "no peers",
+            Some(store.clone()),
+            with(|r| r.peers.clear()),
+            "message:\"invalid first region peer count 0, must be 1 for bootstrap ",
+        ),
+        (
+            "two peers",
+            Some(store.clone()),
+            with(|r| r.peers.push(metapb::Peer { id: 22, store_id: 2, ..metapb::Peer::default() })),
+            "message:\"invalid first region peer count 2, must be 1 for bootstrap ",
+        ),
+        (
+            "a peer elsewhere",
+            Some(store.clone()),
+            with(|r| r.peers[0].store_id = 2),
+            "message:\"invalid peer store id 2 != 1 for bootstrap ",
+        ),
+        ("peer 0", Some(store), with(|r| r.peers[0].id = 0), "message:\"invalid zero peer id\""),
+    ] {
+        let header = rows.header();
+        rows.add("Bootstrap", name, &pdpb::BootstrapRequest { header, store, region }, text);
+    }
+}
+
+fn not_bootstrapped(rows: &mut Rows) {
+    const TEXT: &str = "type:NOT_BOOTSTRAPPED message:\"cluster is not bootstrapped\"";
+    // Only a header, which has the same place in all of them.
+    let header = pdpb::GetAllStoresRequest { header: rows.header(), ..Default::default() };
+    for method in [
+        "GetStore",
+        "GetAllStores",
+        "PutStore",
+        "RegionHeartbeat",
+        "GetRegion",
+        "GetPrevRegion",
+        "GetRegionByID",
+        "ScanRegions",
+        "BatchScanRegions",
+        "QueryRegion",
+        "GetClusterConfig",
+        "PutClusterConfig",
+        "AskSplit",
+        "AskBatchSplit",
+        "ReportSplit",
+        "ReportBatchSplit",
+        "ScatterRegion",
+        "SplitRegions",
+        "GetOperator",
+        "ReportBuckets",
+        "ReportMinResolvedTS",
+        "UpdateServiceGCSafePoint",
+    ] {
+        rows.add(method, "no cluster yet", &header, TEXT);
+    }
+    let stats = Some(pdpb::StoreStats { store_id: 1, ..pdpb::StoreStats::default() });
+    let report = pdpb::StoreHeartbeatRequest { header: rows.header(), stats, ..Default::default() };
+    rows.add("StoreHeartbeat", "no cluster yet", &report, TEXT);
 }
 
 fn bootstraps(rows: &mut Rows) {
@@ -389,10 +494,22 @@ fn others(rows: &mut Rows) {
         &path,
         "InvalidArgument: global config path \"/pd/\" is not allowed",
     );
-    let keys = vec![Bytes::from_static(b"a"); 20_000];
-    let buckets = metapb::Buckets { region_id: 2, version: 1, keys, ..metapb::Buckets::default() };
-    let request = pdpb::ReportBucketsRequest { header, buckets: Some(buckets), ..Default::default() };
-    rows.add("ReportBuckets", "too many keys", &request, "InvalidArgument: too many bucket keys: ");
+    let path = pdpb::WatchGlobalConfigRequest { config_path: "/pd/".into(), ..Default::default() };
+    rows.add(
+        "WatchGlobalConfig",
+        "a path of its own",
+        &path,
+        "InvalidArgument: global config path \"/pd/\" is not allowed",
+    );
+    for (name, keys, text) in [
+        ("too many keys", vec![Bytes::from_static(b"a"); 20_000], "InvalidArgument: too many bucket keys: "),
+        ("too long keys", vec![vec![b'a'; 600 << 10].into(); 2], "InvalidArgument: too many bucket bytes: 1228800, "),
+    ] {
+        let buckets = metapb::Buckets { region_id: 2, version: 1, keys, ..metapb::Buckets::default() };
+        let request =
+            pdpb::ReportBucketsRequest { header: header.clone(), buckets: Some(buckets), ..Default::default() };
+        rows.add("ReportBuckets", name, &request, text);
+    }
 }
 
 /// Bytes that are no message, or not the one that is expected.

@@ -17,15 +17,15 @@ use crate::{
     proto::{metapb, pdpb},
     scheduler::cluster::HeartbeatError,
     store::{Changes, index::BucketReport},
-    telemetry::metrics::values::RegionEvent,
+    telemetry::metrics::values::{HeartbeatStatus, RegionEvent},
 };
 
 /// Most commands that wait for one stream. A full queue drops the new command: it is made again at the region's next heartbeat or
 /// push, and an older one must not be lost for it.
 pub const COMMAND_QUEUE: usize = 4096;
 
-/// How often a living stream claims its store again, in case a newer stream came and went (PD's
-/// `heartbeat-stream-bind-interval`).
+/// How often a living stream claims its store again (PD's `heartbeat-stream-bind-interval`). When a newer stream came and went it
+/// does so with its next report.
 const REBIND: Duration = Duration::from_secs(60);
 
 /// Most keys in one report of buckets; a region has a few hundred at most.
@@ -40,6 +40,7 @@ struct Counters {
     refused: IntCounter,
     bound: IntCounter,
     no_peer: IntCounter,
+    no_leader: IntCounter,
     invalid: IntCounter,
     seconds: Histogram,
     age: Histogram,
@@ -51,14 +52,16 @@ impl Counters {
     fn new(app: &App, address: &str, store: StoreId) -> Self {
         let metrics = &app.metrics.heartbeats;
         let store = store.to_string();
-        let count = |status| metrics.region.with_label_values(&[address, &store, "report", status]);
+        let count =
+            |status: HeartbeatStatus| metrics.region.with_label_values(&[address, &store, "report", status.as_str()]);
         Self {
-            received: count("recv"),
-            ok: count("ok"),
-            refused: count("err"),
-            bound: count("bind"),
-            no_peer: count("no-peer"),
-            invalid: count("invalid-region"),
+            received: count(HeartbeatStatus::Recv),
+            ok: count(HeartbeatStatus::Ok),
+            refused: count(HeartbeatStatus::Err),
+            bound: count(HeartbeatStatus::Bind),
+            no_peer: count(HeartbeatStatus::NoPeer),
+            no_leader: count(HeartbeatStatus::InvalidLeader),
+            invalid: count(HeartbeatStatus::InvalidRegion),
             seconds: metrics.region_seconds.with_label_values(&[address, &store]),
             age: metrics.region_age_seconds.with_label_values(&[address, &store]),
             updates: [RegionEvent::UpdateCache, RegionEvent::UpdateKv]
@@ -71,6 +74,8 @@ impl Counters {
 struct Bound {
     store: StoreId,
     since: Mono,
+    /// Streams that stores had lost by then, see [`crate::api::HeartbeatStreams::losses`].
+    losses: u64,
     counters: Counters,
 }
 
@@ -167,12 +172,14 @@ impl Heartbeats {
         let region = match convert::region_from_heartbeat(request, now.mono) {
             Ok(region) => region,
             Err(error) => {
-                match request.region.as_ref().filter(|r| r.id != 0 && r.peers.is_empty()) {
-                    Some(region) => {
+                let leads = |peer: &metapb::Peer| request.leader.as_ref().is_some_and(|leader| leader.id == peer.id);
+                match request.region.as_ref().filter(|r| r.id != 0) {
+                    Some(region) if region.peers.is_empty() => {
                         counters.no_peer.inc();
                         lines::no_peers(&app.log, region);
                     }
-                    None => counters.invalid.inc(),
+                    Some(region) if !region.peers.iter().any(leads) => counters.no_leader.inc(),
+                    Some(_) | None => counters.invalid.inc(),
                 }
                 return Ok(refused(&app, request, error.to_string()));
             }
@@ -202,8 +209,10 @@ impl Heartbeats {
     /// Makes this the stream of `store` when it was not, and from time to time again; an unknown store ends the stream.
     fn bind(&mut self, store: StoreId, now: Mono) -> Result<&Counters, Status> {
         let known = self.bound.iter().position(|b| b.store == store);
+        let losses = self.app.streams.losses();
+        let holds = |bound: &Bound| bound.losses == losses && now.since(bound.since) < REBIND;
         let at = match known {
-            Some(at) if now.since(self.bound[at].since) < REBIND => return Ok(&self.bound[at].counters),
+            Some(at) if holds(&self.bound[at]) => return Ok(&self.bound[at].counters),
             other => other,
         };
         let Some(info) = self.app.cluster.stores().get(store) else {
@@ -212,7 +221,7 @@ impl Heartbeats {
         let counters = Counters::new(&self.app, &info.record.address, store);
         counters.bound.inc();
         self.app.streams.bind(store, self.stream, &self.queue);
-        let bound = Bound { store, since: now, counters };
+        let bound = Bound { store, since: now, losses, counters };
         let at = match at {
             Some(at) => {
                 self.bound[at] = bound;

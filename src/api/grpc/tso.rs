@@ -7,7 +7,9 @@ use tonic::Streaming;
 use super::{Answers, header};
 use crate::{
     api::{ApiError, App, app::in_time},
+    meta::MetaError,
     proto::pdpb,
+    telemetry::metrics::values::TsoEvent,
 };
 
 /// `Tso`: one answer for each request of the stream, in order; the logical part is that of the last of `count`. `dc_location` is not
@@ -27,8 +29,17 @@ pub(super) fn serve(app: Arc<App>, requests: Streaming<pdpb::TsoRequest>) -> Ans
 }
 
 async fn timestamp(app: &App, count: u32) -> Result<pdpb::Timestamp, ApiError> {
-    let ts = in_time(app.meta.tso(count)).await?;
+    let ts = in_time(app.meta.tso(count)).await.inspect_err(|error| count_refusal(app, error))?;
     Ok(pdpb::Timestamp { physical: ts.physical_ms, logical: ts.logical, suffix_bits: 0 })
+}
+
+fn count_refusal(app: &App, error: &MetaError) {
+    let event = match error {
+        MetaError::NotLeader { .. } => TsoEvent::NotLeader,
+        MetaError::Timestamp(text) if text.ends_with("retries exceeded") => TsoEvent::ExceededMaxRetry,
+        _ => return,
+    };
+    app.metrics.tso.events.with_label_values(&[event.as_str(), "0"]).inc();
 }
 
 /// `GetMinTS`: with all timestamps from one place, the least is the next.

@@ -23,7 +23,7 @@ pub(super) fn all(request: &Request) -> Answer {
     Ok(region_json::list(request.app.cluster.regions().scan(&KeyRange::all(), usize::MAX)))
 }
 
-/// `GET /regions/key`: a limit of 0 or less means all, as in PD; the answer is sent in pieces.
+/// `GET /regions/key`: a limit of 0 means all, as in PD, where also lower ones do; the answer is sent in pieces.
 pub(super) fn by_key(request: &Request) -> Answer {
     let bounds = [request.query.bytes("key"), request.query.bytes("end_key")];
     let [start, end] = if request.query.text("format") == "hex" {
@@ -33,8 +33,10 @@ pub(super) fn by_key(request: &Request) -> Answer {
         bounds.map(<[u8]>::to_vec)
     };
     let limit = match request.query.int("limit", DEFAULT_LIMIT)?.min(MAX_LIMIT) {
-        ..=0 => usize::MAX,
-        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        0 => usize::MAX,
+        limit => {
+            usize::try_from(limit).map_err(|_| Problem::bad(format!("limit should not be negative, but is {limit}")))?
+        }
     };
     Ok(region_json::list(request.app.cluster.regions().scan(&KeyRange::new(start, end), limit)))
 }

@@ -77,12 +77,12 @@ pub(super) async fn scatter(request: &Request) -> Answer {
 pub(super) async fn split(request: &Request) -> Answer {
     let (app, input) = (&request.app, body::object(&request.body)?);
     let Some(keys) = input.get("split_keys") else { return Err(Problem::bad("split_keys should be provided.")) };
-    let keys = keys.as_array().map(Vec::as_slice).unwrap_or_default();
+    let keys = keys.as_array().ok_or_else(|| Problem::bad("split_keys should be an array."))?;
     if keys.is_empty() {
         return Err(Problem::bad("empty split keys."));
     }
     let key = |value: &Value| {
-        let text = value.as_str().ok_or_else(|| Problem::bad("bad format split key"))?;
+        let text = value.as_str().ok_or_else(|| Problem::bad("split_keys should contain only strings."))?;
         go::decode_hex(text.as_bytes()).map(Key::from).map_err(|e| Problem::bad(e.to_string()))
     };
     let keys = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;

@@ -31,6 +31,8 @@ pub struct Group {
 pub struct GroupCounts {
     /// The last entry that was applied here.
     pub applied: u64,
+    /// The last entry that is known to be agreed on.
+    pub committed: u64,
     /// Messages that were damaged, too long, or for another cluster or member.
     pub refused: u64,
     /// Messages of members that are unknown or were removed.
@@ -129,6 +131,7 @@ impl Meta {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         GroupCounts {
             applied: shared.latest.load().index,
+            committed: read(&shared.committed),
             refused: read(&shared.peers.refused),
             unknown: read(&shared.peers.unknown),
             dropped: read(&shared.peers.dropped),

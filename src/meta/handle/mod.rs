@@ -86,6 +86,8 @@ pub(super) struct Shared {
     pub(super) peers: PeerCounts,
     /// Bytes of messages that wait in the queue.
     pub(super) waiting_bytes: AtomicUsize,
+    /// The last entry that is known to be agreed on.
+    pub(super) committed: AtomicU64,
     /// State hashes that were compared with those of other members, and those that differed.
     pub(super) hashes_compared: AtomicU64,
     pub(super) hashes_differ: AtomicU64,
@@ -132,6 +134,7 @@ impl Shared {
             group: ArcSwap::default(),
             peers: PeerCounts::default(),
             waiting_bytes: AtomicUsize::new(0),
+            committed: AtomicU64::new(0),
             hashes_compared: AtomicU64::new(0),
             hashes_differ: AtomicU64::new(0),
             bugs,

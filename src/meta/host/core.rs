@@ -321,6 +321,7 @@ impl Core {
             self.drop_proposals(&dropped);
             self.confirm_lease(&confirmed);
             self.committed.extend(committed);
+            self.shared.committed.store(self.node.committed_index(), std::sync::atomic::Ordering::Relaxed);
             self.give_job();
             inputs.extend(self.apply()?);
             self.follow_leadership(&mut inputs);

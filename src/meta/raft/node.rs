@@ -205,6 +205,11 @@ impl Node {
         Some(MemberId(self.raw.raft.leader_id)).filter(|id| id.0 != 0)
     }
 
+    /// The last entry that is known to be committed.
+    pub(in crate::meta) fn committed_index(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
     /// The term.
     pub(in crate::meta) fn term(&self) -> u64 {
         self.raw.raft.term
@@ -453,11 +458,6 @@ impl Node {
 
 #[cfg(test)]
 impl Node {
-    /// The last entry that is known to be committed.
-    pub(in crate::meta) fn committed_index(&self) -> u64 {
-        self.raw.raft.raft_log.committed
-    }
-
     /// Whom it has voted for in this term, 0: nobody.
     pub(in crate::meta) fn vote(&self) -> u64 {
         self.raw.raft.vote

@@ -18,8 +18,6 @@ use crate::{
     store::StoreInfo,
 };
 
-/// A store with this slow score or more is slow (scores go from 1 to 100; PD's number).
-const SLOW: u64 = 80;
 /// A store with this slow score or less is well again.
 const WELL: u64 = 1;
 
@@ -47,7 +45,7 @@ pub(super) fn evict_slow(input: &Input<'_>, config: &SlowStore, memory: &mut Mem
             memory.well_since = None;
         }
     } else {
-        let slow: Vec<_> = stores.iter().filter(|s| s.stats.slow_score >= SLOW).collect();
+        let slow: Vec<_> = stores.iter().filter(|s| s.is_slow()).collect();
         if let [one] = slow[..]
             && stores.len() > 1
         {

@@ -82,7 +82,7 @@ impl Controller {
         match (op.status, op.step()) {
             (Status::Started, Some(step)) => {
                 if !self.drop_if_stale(view, &op, step, region, out) {
-                    if send(view, step, region, source, out) {
+                    if send(view, &op, step, region, source, out) {
                         self.note_sent(&op, view.now);
                     }
                     return;
@@ -142,8 +142,16 @@ fn check_new_store(view: &ClusterView<'_>, step: &Step) -> Result<(), StepError>
 }
 
 /// Sends the step's command to the region's leader, if there is one to send; whether there was.
-fn send(view: &ClusterView<'_>, step: &Step, region: &Region, source: DispatchSource, out: &mut Vec<Effect>) -> bool {
-    out.push(Effect::Tell(Event::CommandSent { region: region.id(), step: step.to_string(), source }));
+fn send(
+    view: &ClusterView<'_>,
+    op: &Operator,
+    step: &Step,
+    region: &Region,
+    source: DispatchSource,
+    out: &mut Vec<Effect>,
+) -> bool {
+    let (desc, step_text) = (op.desc.clone(), step.to_string());
+    out.push(Effect::Tell(Event::CommandSent { region: region.id(), desc, step: step_text, source }));
     let kind = match step {
         Step::MergeRegion { to, passive: false, .. } => {
             view.regions.get(*to).map(|target| CommandKind::Merge { target })

@@ -137,12 +137,13 @@ fn limits_by_kind_hold_at_admission() {
     controller
         .add_waiting(&world.view(), vec![lead(&world, 5, 2, Kind::default())], &By::checker(), None, &mut out)
         .unwrap();
-    assert_eq!((controller.all_waiting().len(), out.len()), (1, 0));
+    assert_eq!((controller.all_waiting().len(), told(&out)), (1, vec!["OperatorWaits".to_owned()]));
+    out.clear();
     let mut moved = three(1);
     moved.leader = Some(12.into());
     let moved = world.put(moved);
     controller.on_heartbeat(&world.view(), &moved, &mut out);
-    assert_eq!(told(&out), ["SUCCESS 1 ", "added 5", "command 5 create", "send 5"]);
+    assert_eq!(told(&out), ["SUCCESS 1 ", "OperatorsTurn", "added 5", "command 5 create", "send 5"]);
     out.clear();
     controller
         .add_waiting(&world.view(), vec![lead(&world, 7, 2, Kind::default())], &By::checker(), None, &mut out)

@@ -7,7 +7,7 @@ use crate::{
     model::names::cancel,
     scheduler::{
         checker::deny::{self, Cause},
-        effect::Effect,
+        effect::{Effect, Event},
         operator::{CancelReason, Operator, Priority, Status},
         view::ClusterView,
     },
@@ -94,6 +94,11 @@ impl Waiting {
 }
 
 impl Entry {
+    /// It waits no longer.
+    fn tell_turn(&self, out: &mut Vec<Effect>) {
+        out.extend(self.ops.first().map(|op| Effect::Tell(Event::OperatorsTurn { desc: op.desc.clone() })));
+    }
+
     /// Whether a label holds one of its regions. A region that is gone is for admission to refuse.
     fn is_held(&self, view: &ClusterView<'_>) -> bool {
         let Some(cause) = self.cause else { return false };
@@ -119,6 +124,7 @@ impl Controller {
         while let Some(slot) = self.waiting.turn(&tried) {
             let Some(entry) = self.waiting.pop(slot) else { break };
             if entry.ops.iter().any(|op| op.is_expired(view.now)) {
+                entry.tell_turn(out);
                 for mut op in entry.ops {
                     op.end(Status::Expired, cancel::EXPIRED, view.now);
                     self.bury(op, view.now, out);
@@ -126,16 +132,23 @@ impl Controller {
                 continue;
             }
             if entry.is_held(view) {
+                entry.tell_turn(out);
                 self.give_up(view, entry.ops, CancelReason::StaleStatus, out);
                 continue;
             }
             match self.admissible(view, &entry.ops, For::Scheduler) {
-                Ok(()) => self.admit(view, entry.ops, &entry.by, out),
                 Err(refusal) if refusal.passes() => {
                     self.waiting.put_back(slot, entry);
                     tried[slot] = true;
                 }
-                Err(refusal) => self.give_up(view, entry.ops, refusal.cancel, out),
+                Ok(()) => {
+                    entry.tell_turn(out);
+                    self.admit(view, entry.ops, &entry.by, out);
+                }
+                Err(refusal) => {
+                    entry.tell_turn(out);
+                    self.give_up(view, entry.ops, refusal.cancel, out);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Owns: the families, in groups that are made and registered together, and the text of `/metrics`. Must not know: who counts.
 //! Label values that PD fixes are the enums of [`values`]; free ones (store, address, operator description) are texts.
 
+pub mod process;
 pub mod values;
 
 use prometheus::{
@@ -364,6 +365,8 @@ group! {
         log_state: GaugeVec = "pd_server_etcd_state" ["type"];
         /// Whether this member leads.
         role: GaugeVec = "service_member_role" ["service"];
+        /// Whether this member leads, under the name that PD's alerts join with.
+        is_leader: IntGauge = "etcd_server_is_leader" [];
         /// Placement rules and their groups.
         rules: GaugeVec = "pd_rule_manager_status" ["type"];
         /// Region label rules and their ranges.
@@ -395,7 +398,25 @@ group! {
     }
 }
 
-/// All groups.
+group! {
+    /// The process, as the system sees it; see [`process`].
+    pub struct ProcessMetrics {
+        /// Total user and system CPU time spent in seconds.
+        cpu_seconds: Counter = "process_cpu_seconds_total" [];
+        /// Resident memory size in bytes.
+        resident_bytes: Gauge = "process_resident_memory_bytes" [];
+        /// Virtual memory size in bytes.
+        virtual_bytes: Gauge = "process_virtual_memory_bytes" [];
+        /// Start time of the process since unix epoch in seconds.
+        start_seconds: Gauge = "process_start_time_seconds" [];
+        /// Number of open file descriptors.
+        open_fds: Gauge = "process_open_fds" [];
+        /// Maximum number of open file descriptors.
+        max_fds: Gauge = "process_max_fds" [];
+    }
+}
+
+/// All groups that somebody counts; [`process`] reads its own.
 #[derive(Clone)]
 pub struct Metrics {
     /// Stores and the cluster.
@@ -491,6 +512,7 @@ impl Metrics {
             TsoMetrics::FAMILIES,
             RequestMetrics::FAMILIES,
             ServerMetrics::FAMILIES,
+            ProcessMetrics::FAMILIES,
         ]
         .into_iter()
         .flatten()

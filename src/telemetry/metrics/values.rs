@@ -43,12 +43,22 @@ values! {
         WitnessCount = "witness_count",
     }
 
-    /// `type` of `pd_scheduler_store_status`.
+    /// `type` of `pd_scheduler_store_status`; `…Now` are the figures of the last report alone.
     StoreStatus {
         LeaderCount = "leader_count", LeaderScore = "leader_score", LeaderSize = "leader_size",
         LearnerCount = "learner_count", RegionCount = "region_count", RegionScore = "region_score",
         RegionSize = "region_size", Available = "store_available", Capacity = "store_capacity", Used = "store_used",
         WitnessCount = "witness_count",
+        ReadBytes = "store_read_rate_bytes", ReadBytesNow = "store_read_rate_bytes_instant",
+        ReadKeys = "store_read_rate_keys", ReadKeysNow = "store_read_rate_keys_instant",
+        ReadQuery = "store_read_query_rate", ReadQueryNow = "store_read_query_rate_instant",
+        ReadCpu = "store_read_cpu_usage", ReadCpuNow = "store_read_cpu_usage_instant",
+        WriteBytes = "store_write_rate_bytes", WriteBytesNow = "store_write_rate_bytes_instant",
+        WriteKeys = "store_write_rate_keys", WriteKeysNow = "store_write_rate_keys_instant",
+        WriteQuery = "store_write_query_rate", WriteQueryNow = "store_write_query_rate_instant",
+        RegionsWriteBytes = "store_regions_write_rate_bytes", RegionsWriteKeys = "store_regions_write_rate_keys",
+        SlowTrendCause = "store_slow_trend_cause_value", SlowTrendCauseRate = "store_slow_trend_cause_rate",
+        SlowTrendResult = "store_slow_trend_result_value", SlowTrendResultRate = "store_slow_trend_result_rate",
     }
 
     /// `type` of `pd_regions_status`.
@@ -65,14 +75,12 @@ values! {
 
     /// `event` of `pd_schedule_operators_count`.
     OperatorEvent {
-        AlreadyHave = "already-have", Cancel = "cancel", Check = "check", CheckFailed = "check-failed",
-        Create = "create", Disappear = "disappear", EpochNotMatch = "epoch-not-match", ExceedLimit = "exceed-limit",
-        ExceedMaxWaiting = "exceed-max-waiting", Expire = "expire", Expired = "expired", Finish = "finish", Get = "get",
-        NotFound = "not-found", PromoteAdd = "promote-add", PromoteStale = "promote-stale",
-        PromoteSuccess = "promote-success", PromoteTimeout = "promote-timeout",
-        PromoteUnexpected = "promote-unexpected", Put = "put", Redundant = "redundant", Remove = "remove",
-        Replace = "replace", Start = "start", Timeout = "timeout", Unexpected = "unexpected",
-        UnexpectedStatus = "unexpected-status",
+        AlreadyHave = "already-have", Cancel = "cancel", Check = "check", Create = "create", Disappear = "disappear",
+        EpochNotMatch = "epoch-not-match", ExceedLimit = "exceed-limit", ExceedMaxWaiting = "exceed-max-waiting",
+        Expire = "expire", Expired = "expired", Finish = "finish", Get = "get", NotFound = "not-found",
+        PromoteAdd = "promote-add", PromoteStale = "promote-stale", PromoteSuccess = "promote-success",
+        PromoteTimeout = "promote-timeout", PromoteUnexpected = "promote-unexpected", Put = "put", Remove = "remove",
+        Replace = "replace", Start = "start", Timeout = "timeout", UnexpectedStatus = "unexpected-status",
     }
 
     /// `type` of `pd_schedule_finish_operator_steps_duration_seconds`.
@@ -109,16 +117,15 @@ values! {
     RegionQuery { Ids = "ids", Keys = "keys", PrevKeys = "prev-keys" }
 
     /// `kind` of `pd_scheduling_allowance_status`.
-    Allowance { HaltScheduling = "halt-scheduling", Manually = "manually" }
+    Allowance { HaltScheduling = "halt-scheduling" }
 
     /// `kind` of `pd_server_api_concurrency`.
     ApiKind { Grpc = "grpc", Http = "http" }
 
     /// `type` of `pd_tso_events`; the ones that Berth can meet.
     TsoEvent {
-        LogicalOverflow = "logical_overflow", NotLeader = "not_leader", Save = "save", SkipSave = "skip_save",
-        Sync = "sync", SyncOk = "sync_ok", SystemTimeSlow = "system_time_slow", ResetOk = "reset_tso_ok",
-        ExceededMaxRetry = "exceeded_max_retry", SaveResetErr = "err_save_reset_ts",
+        ExceededMaxRetry = "exceeded_max_retry", NotLeader = "not_leader", Save = "save", Sync = "sync",
+        SyncOk = "sync_ok", SystemTimeSlow = "system_time_slow",
     }
 
     /// `type` of `pd_config_status`.
@@ -141,5 +148,5 @@ values! {
     LogState { AppliedIndex = "appliedIndex", CommittedIndex = "committedIndex", Term = "term" }
 
     /// `type` of `pd_cluster_id`.
-    IdKind { Ids = "idalloc", KeyspaceIds = "keyspace-idAlloc" }
+    IdKind { Ids = "idalloc" }
 }
