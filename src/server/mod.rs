@@ -208,7 +208,7 @@ impl Server {
             }
         }
         // The members that begin together ask each other before any of them has state.
-        let desk = members::Desk::open(&config.name, shutdown.clone());
+        let desk = members::Desk::open(&config, &log, shutdown.clone());
         for port in ports.peers {
             tasks.spawn(listener::serve(port, desk.router(), shutdown.clone(), DRAIN));
         }
