@@ -317,6 +317,24 @@ fn refusals(home: &Home, file: &Path) {
     assert!(refusal(&["restore", text(file), "--data-dir", text(&data)]).contains(" is not empty, it has "));
 }
 
+#[test]
+fn options_of_pd_recover_name_what_stands_in_for_them() {
+    let home = Home::new();
+    let data = home.data();
+    let connects = ["--endpoints=http://127.0.0.1:2379", "--cacert=ca.pem", "--cert=c.pem", "--key=k.pem"];
+    for option in connects {
+        let said = refusal(&["recover", option]);
+        assert!(said.contains("berth recover --data-dir DIR --cluster-id ID --alloc-id ID"), "{option}: {said}");
+        let all = ["recover", option, "--data-dir", text(&data), "--cluster-id", "1", "--alloc-id", "2"];
+        assert_eq!(refusal(&all), said, "with all that is needed as well");
+    }
+    let said = refusal(&["recover", "--from-old-member", "--endpoints", "http://127.0.0.1:2379"]);
+    assert!(said.contains("berth server --force-new-cluster"), "{said}");
+    assert!(!data.exists(), "nothing was made");
+    let said = String::from_utf8(berth(&["recover", "--cluster-id", "1"]).stderr).unwrap();
+    assert!(said.contains("--data-dir") && said.contains("--alloc-id"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d2_a_lost_cluster_is_recovered_under_its_id() {
     const CLUSTER: u64 = 7_303_600_000_000_000_001;

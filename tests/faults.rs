@@ -1,4 +1,4 @@
-//! The server as a process on a disk that is full or hangs, and among clients that hang.
+//! The server on a disk that is full, hangs or cannot be written, among clients that hang, and with a clock that is far off.
 
 // What tests may and the crate may not: panic, print, read the clock; a shared helper need not be used by every file.
 #![allow(
@@ -10,26 +10,38 @@
     unreachable_pub
 )]
 mod common {
+    pub(crate) mod clock;
     pub mod logs;
     pub mod nodes;
     pub mod process;
+    pub(crate) mod server;
 }
 
 use std::{
+    fs::Permissions,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use berth::{
-    proto::pdpb::{self, pd_client::PdClient},
+    model::{Clock, Now, Wall},
+    proto::{
+        metapb,
+        pdpb::{self, pd_client::PdClient},
+    },
+    server::{Server, clock::SystemClock},
     sim::{FleetOptions, http::HttpClient},
+    telemetry::log::Logger,
 };
 use common::{
     logs,
     nodes::{Nodes, eventually},
     process::{BERTH, Home, Process},
 };
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -264,4 +276,149 @@ async fn unread_stream(home: &Home, count: u32) -> impl Sized {
         }
     }
     (answers, requests, false)
+}
+
+fn permit(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Starts it as somebody whom permissions concern; it has to end by itself, and what it printed is returned.
+async fn refused_unprivileged(home: &Home) -> String {
+    /// Nobody's number on most systems; any that owns nothing will do.
+    const NOBODY: u32 = 65_534;
+    let _ = std::fs::remove_file(home.path().join("pd.log"));
+    let mut command = Command::new(home.path().join("berth"));
+    command.arg("server").args(home.flags());
+    if geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let status = home.spawn_as(command).ended(PATIENCE).await;
+    let printed = home.printed();
+    assert_eq!(status.code(), Some(1), "{printed}");
+    assert!(!printed.contains("panicked"), "{printed}");
+    printed
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_refused_by_name_and_left_alone() {
+    let home = Home::new();
+    permit(home.path(), 0o777);
+    // Where the build lies others may not look. A program that this process has open for writing could not be started.
+    assert!(Command::new("cp").args([Path::new(BERTH), home.path()]).status().unwrap().success());
+    let data = home.data();
+    std::fs::create_dir(&data).unwrap();
+    permit(&data, 0o555);
+    let printed = refused_unprivileged(&home).await;
+    assert!(printed.contains("Permission denied") && printed.contains("data"), "{printed}");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0);
+
+    permit(&data, 0o755);
+    let process = home.start().await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended(PATIENCE).await.code(), Some(0));
+    let files = || {
+        let paths = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = paths.map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+        files.sort_by(|a, b| a.1.cmp(&b.1));
+        files
+    };
+    let before = files();
+    assert!(before.len() >= 2);
+    before.iter().for_each(|(_, path)| permit(path, 0o444));
+    permit(&data, 0o555);
+    let printed = refused_unprivileged(&home).await;
+    assert!(printed.contains("Permission denied"), "{printed}");
+    assert!(files() == before, "a file was changed");
+    before.iter().for_each(|(_, path)| permit(path, 0o644));
+    permit(&data, 0o755);
+    let _ = std::fs::remove_file(home.path().join("pd.log"));
+    home.start().await;
+}
+
+/// The system's clock, but for its date.
+#[derive(Debug)]
+struct Dated {
+    system: SystemClock,
+    by: i64,
+}
+
+impl Dated {
+    /// It shows `date` now; `None`: what the system shows.
+    fn new(date: Option<Wall>) -> Self {
+        let system = SystemClock::new();
+        let by = date.map_or(0, |date| date.0 - system.now().wall.0);
+        Self { system, by }
+    }
+}
+
+impl Clock for Dated {
+    fn now(&self) -> Now {
+        let Now { mono, wall } = self.system.now();
+        Now { mono, wall: Wall(wall.0 + self.by) }
+    }
+}
+
+/// What a member gives out and shows under a clock that shows `date`, on a folder that others have used under other clocks.
+async fn serves_at(folder: &Path, date: Option<Wall>, last: &mut (u64, u64)) {
+    let config = common::server::config(folder);
+    let server = Server::start_with(config, Logger::none(), Arc::new(Dated::new(date))).await.expect("it starts");
+    let url = format!("http://{}", server.addr());
+    let mut client = PdClient::connect(url.clone()).await.unwrap();
+    let told = client.get_members(pdpb::GetMembersRequest::default()).await.unwrap().into_inner().header.unwrap();
+    let header = Some(pdpb::RequestHeader { cluster_id: told.cluster_id, ..Default::default() });
+    let booted = client.is_bootstrapped(pdpb::IsBootstrappedRequest { header: header.clone() }).await.unwrap();
+    if !booted.into_inner().bootstrapped {
+        let store =
+            metapb::Store { id: 1, address: "127.0.0.1:1".into(), version: "8.5.0".into(), ..Default::default() };
+        let peer = metapb::Peer { id: 3, store_id: 1, ..Default::default() };
+        let epoch = Some(metapb::RegionEpoch { conf_ver: 1, version: 1 });
+        let region = metapb::Region { id: 2, peers: vec![peer], region_epoch: epoch, ..Default::default() };
+        let request = pdpb::BootstrapRequest { header: header.clone(), store: Some(store), region: Some(region) };
+        let answer = client.bootstrap(request).await.unwrap().into_inner();
+        assert!(answer.header.unwrap().error.is_none());
+    }
+    for _ in 0..3 {
+        let ask = pdpb::TsoRequest { header: header.clone(), count: 10, ..Default::default() };
+        let mut answers = client.tso(tokio_stream::iter([ask])).await.unwrap().into_inner();
+        let ts = answers.message().await.unwrap().unwrap().timestamp.unwrap();
+        let ts = (u64::try_from(ts.physical).unwrap() << 18) + u64::try_from(ts.logical).unwrap();
+        assert!(ts >= last.0 + 10, "{date:?}: ten timestamps above {}: {ts}", last.0);
+        last.0 = ts;
+        let id =
+            client.alloc_id(pdpb::AllocIdRequest { header: header.clone(), count: 1 }).await.unwrap().into_inner().id;
+        assert!(id > last.1, "{date:?}: {id} after {}", last.1);
+        last.1 = id;
+    }
+    // One heartbeat, and the store is up, whenever the last one was.
+    let seconds = Dated::new(date).now().wall.unix_seconds();
+    let interval = pdpb::TimeInterval { start_timestamp: 0, end_timestamp: seconds.try_into().unwrap() };
+    let stats = pdpb::StoreStats {
+        store_id: 1,
+        capacity: 1 << 40,
+        available: 1 << 40,
+        interval: Some(interval),
+        ..Default::default()
+    };
+    let beat = pdpb::StoreHeartbeatRequest { header: header.clone(), stats: Some(stats), ..Default::default() };
+    assert!(client.store_heartbeat(beat).await.unwrap().into_inner().header.unwrap().error.is_none());
+    let http = HttpClient::new(&url).unwrap();
+    assert_eq!(http.get_json("/pd/api/v1/store/1").await.unwrap()["store"]["state_name"], json!("Up"), "{date:?}");
+    write(&http, &format!("rule/{seconds}")).await.unwrap();
+    assert!(http.get("/metrics").await.unwrap().contains("pd_cluster"), "{date:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t2_a_clock_at_1970_or_2106_takes_nothing_back_and_stops_nobody() {
+    // In 2106 seconds pass what 32 bits hold.
+    let overflow = i64::from(u32::MAX) + 3;
+    for seconds in [0, 5, overflow] {
+        let (folder, mut last) = (tempfile::tempdir().unwrap(), (0, 0));
+        let odd = Some(Wall(seconds * 1_000_000_000));
+        for date in [odd, None, odd, None] {
+            serves_at(folder.path(), date, &mut last).await;
+        }
+        let ahead = i64::try_from(last.0 >> 18).unwrap() / 1000;
+        assert!(ahead >= seconds, "timestamps follow the clock as far as it ever was");
+    }
 }

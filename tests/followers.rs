@@ -15,12 +15,13 @@ mod common {
     pub mod process;
 }
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use berth::{
     proto::pdpb::{self, pd_client::PdClient},
     sim::FleetOptions,
+    store::warm::FRESH_FOR,
 };
 use common::{
     group::{Group, PATIENCE},
@@ -29,10 +30,12 @@ use common::{
 use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, client::Grpc, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_prost::ProstCodec;
 
 const FORWARDED_HOST: &str = "pd-forwarded-host";
@@ -218,12 +221,29 @@ async fn l6_rest_goes_to_the_leader_and_not_in_circles() {
 async fn l6_without_a_leader_nobody_answers_for_it() {
     let mut trio = Trio::start().await;
     let lone = trio.follower;
+    let channel = trio.channel(lone).await;
+    let mut client = PdClient::new(channel.clone());
+    let header = cluster(&mut client).await;
+    let read = || {
+        let message = pdpb::GetRegionByIdRequest { header: header.clone(), region_id: 2, ..Default::default() };
+        let (mut client, mut request) = (client.clone(), tonic::Request::new(message));
+        request.metadata_mut().insert("pd-allow-follower-handle", "true".parse().unwrap());
+        async move { client.get_region_by_id(request).await }
+    };
+    eventually("a follower that may answer", PATIENCE, || async { read().await.ok() }).await;
+    let killed = Instant::now();
     for seat in (0..3).filter(|seat| *seat != lone) {
         trio.group.kill(seat);
     }
-    let channel = trio.channel(lone).await;
-    let mut client = PdClient::new(channel);
-    let header = cluster(&mut client).await;
+    // Its copy is not old yet, but nobody says what it lacks.
+    let refused = eventually("no reads without a leader", PATIENCE, || async { read().await.err() }).await;
+    assert!(killed.elapsed() < FRESH_FOR, "{:?}", killed.elapsed());
+    assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "not leader"));
+    let unwell = ServingStatus::NotServing as i32;
+    eventually("not well without a leader", PATIENCE, || async {
+        (health(channel.clone()).await == Some(unwell)).then_some(())
+    })
+    .await;
     let refused = client.alloc_id(pdpb::AllocIdRequest { header, count: 1 }).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "not leader"));
     let none = (StatusCode::SERVICE_UNAVAILABLE, "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader".to_owned());
@@ -233,6 +253,43 @@ async fn l6_without_a_leader_nobody_answers_for_it() {
     })
     .await;
     trio.nodes.end().await;
+}
+
+/// What gRPC's health says of the whole server; `None`: no answer.
+async fn health(channel: Channel) -> Option<i32> {
+    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await.ok()?;
+    Some(answer.into_inner().status)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_leaves_says_so_over_grpc_before_its_port_closes() {
+    let group = Group::start(3, &[]).await;
+    let leader = group.leader().await;
+    let channel =
+        async |seat: usize| Channel::from_shared(group.seats[seat].home.url()).unwrap().connect().await.unwrap();
+    let channels = [channel(0).await, channel(1).await, channel(2).await];
+    let (serving, not) = (ServingStatus::Serving as i32, ServingStatus::NotServing as i32);
+    for channel in &channels {
+        // A member looks now and then whether there is a leader.
+        eventually("all are well", PATIENCE, || async {
+            (health(channel.clone()).await == Some(serving)).then_some(())
+        })
+        .await;
+    }
+    let mut watch = HealthClient::new(channels[leader].clone());
+    let mut watch = watch.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, serving);
+    group.signal(leader, Signal::TERM);
+    let told = timeout(PATIENCE, watch.message()).await.expect("it is told");
+    assert_eq!(told.expect("before the port closes").unwrap().status, not);
+    assert_eq!(health(channels[leader].clone()).await, Some(not), "it still answers");
+    // The others are well as soon as one of them leads.
+    eventually("the others are well", PATIENCE, || async {
+        let others = channels.iter().enumerate().filter(|(seat, _)| *seat != leader);
+        let said = futures::future::join_all(others.map(|(_, channel)| health(channel.clone()))).await;
+        (said == [Some(serving); 2]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -143,6 +143,38 @@ async fn r1_s8_a_drain_goes_on_while_leaders_are_killed() {
     group.same().await;
 }
 
+/// Ids of the drain's operators that have ended.
+async fn ended(group: &Group, seat: usize) -> Option<Vec<u64>> {
+    let path = format!("/berth/v1/operators?drain={VICTIM}&limit=1000");
+    let operators = group.seats[seat].home.http().get_json(&path).await.ok()?;
+    let ended = operators["operators"].as_array()?.iter().filter(|op| op["ended"].is_string());
+    Some(ended.filter_map(|op| op["id"].as_u64()).collect())
+}
+
+/// A leader writes once a second what has ended; one that is stopped in order, before it hands over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r1_what_ended_just_before_an_orderly_stop_is_known_to_the_next_leader() {
+    let mut group = Group::start(3, &[]).await;
+    let mut nodes = Nodes::start(fleet(&group));
+    nodes.loaded().await;
+    let leader = group.leader().await;
+    let http = group.seats[leader].home.http();
+    http.post("/pd/api/v1/stores/limit", &json!({ "rate": 600 })).await.unwrap();
+    http.delete(&format!("/pd/api/v1/store/{VICTIM}")).await.unwrap();
+    let before = eventually("the drain is under way", PATIENCE, || async {
+        ended(&group, leader).await.filter(|ended| ended.len() >= 10)
+    })
+    .await;
+    group.stop(leader).await;
+    let next = group.leader().await;
+    eventually("all that had ended", PATIENCE, || async {
+        let known = ended(&group, next).await?;
+        before.iter().all(|id| known.contains(id)).then_some(())
+    })
+    .await;
+    nodes.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_of_all_members_every_store_that_reports_is_up() {
     let mut group = Group::start(3, &[]).await;

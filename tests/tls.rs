@@ -21,7 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth::proto::pdpb::{self, pd_client::PdClient};
+use berth::proto::{
+    berth_peer::{Parcel, ProbeRequest, peer_client::PeerClient},
+    berth_warm::{FollowRequest, warm_client::WarmClient},
+    pdpb::{self, pd_client::PdClient},
+};
 use common::{
     logs,
     process::{BERTH, Home, Process, free_port},
@@ -41,7 +45,10 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, ServerName},
     },
 };
-use tonic::{Code, transport::Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 /// How long any step may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,17 +83,38 @@ impl Authority {
     }
 }
 
-/// A server with TLS, its authority, and the files of both.
+/// A server with TLS on its client and its peer port, its authority, and the files of both.
 struct Secure {
     home: Home,
-    authority: Authority,
+    authority: Arc<Authority>,
+    /// Its peer port.
+    peer: u16,
+    /// `--initial-cluster`, where there are others.
+    others: Option<String>,
 }
 
 impl Secure {
     fn new() -> Self {
-        let secure = Self { home: Home::new(), authority: Authority::new("berth test") };
+        Self::made(Home::new(), Arc::new(Authority::new("berth test")), free_port(), None)
+    }
+
+    /// Several that begin together, of one authority.
+    fn several(count: usize) -> Vec<Self> {
+        let (authority, ports) =
+            (Arc::new(Authority::new("berth test")), Vec::from_iter((0..count).map(|_| free_port())));
+        let list: Vec<String> =
+            ports.iter().enumerate().map(|(i, port)| format!("pd-{}=https://127.0.0.1:{port}", i + 1)).collect();
+        let member = |(i, port): (usize, &u16)| {
+            let home = Home::member(&format!("pd-{}", i + 1), free_port(), vec![]);
+            Self::made(home, authority.clone(), *port, Some(list.join(",")))
+        };
+        ports.iter().enumerate().map(member).collect()
+    }
+
+    fn made(home: Home, authority: Arc<Authority>, peer: u16, others: Option<String>) -> Self {
+        let secure = Self { home, authority, peer, others };
         secure.put("ca.pem", &secure.authority.0.pem());
-        secure.serve_as("pd-1");
+        secure.serve_as(&secure.home.name);
         secure
     }
 
@@ -110,27 +138,45 @@ impl Secure {
         let path = |name: &str| self.home.path().join(name).display().to_string();
         self.put("pd.toml", config);
         let mut flags = self.home.flags();
-        flags.retain(|flag| !flag.starts_with("--client-urls="));
+        flags.retain(|flag| !flag.contains("-urls="));
         let mut command = Command::new(BERTH);
         command.arg("server").args(flags).args([
             format!("--client-urls={}", self.url()),
+            format!("--peer-urls=https://127.0.0.1:{}", self.peer),
             format!("--cacert={}", path("ca.pem")),
             format!("--cert={}", path("server.pem")),
             format!("--key={}", path("server-key.pem")),
             format!("--config={}", path("pd.toml")),
         ]);
+        command.args(self.others.iter().map(|list| format!("--initial-cluster={list}")));
         self.home.spawn_as(command)
     }
 
     /// Starts it and waits until it serves a client of this name.
     async fn start(&self, config: &str, name: &str) -> Process {
         let process = self.spawn(config);
-        let (client, end) = (self.client(Some(&self.authority.pair(name))), Instant::now() + PATIENCE);
-        while self.get(&client, "/pd/api/v1/leader").await.is_err() {
-            assert!(Instant::now() < end, "{}\n{}", self.home.printed(), self.home.log());
+        self.serves(name).await;
+        process
+    }
+
+    /// Waits until it serves a client of this name; who leads.
+    async fn serves(&self, name: &str) -> String {
+        let (client, end) = (self.named(name), Instant::now() + PATIENCE);
+        loop {
+            match self.get(&client, "/pd/api/v1/leader").await {
+                Ok(answer) if answer.starts_with("HTTP/1.1 200") => {
+                    let (_, rest) = answer.split_once("\"name\": \"").expect(&answer);
+                    return rest.split('"').next().unwrap().to_owned();
+                }
+                other => assert!(Instant::now() < end, "{other:?} {}\n{}", self.home.printed(), self.home.log()),
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        process
+    }
+
+    /// A client with a certificate of this name.
+    fn named(&self, name: &str) -> TlsConnector {
+        self.client(Some(&self.authority.pair(name)))
     }
 
     fn client(&self, pair: Option<&Pair>) -> TlsConnector {
@@ -149,18 +195,17 @@ impl Secure {
     }
 
     async fn connect(&self, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(("127.0.0.1", self.home.port)).await?;
-        client.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await
+        greet(client, TcpStream::connect(("127.0.0.1", self.home.port)).await?).await
     }
 
     /// One request; the whole answer. In TLS 1.3 a client learns with its first read that it was refused.
     async fn ask(&self, client: &TlsConnector, method: &str, path: &str) -> std::io::Result<String> {
-        let mut stream = self.connect(client).await?;
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: pd\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer)
+        self.ask_with(client, method, path, "").await
+    }
+
+    /// The same with further lines in its head.
+    async fn ask_with(&self, client: &TlsConnector, method: &str, path: &str, head: &str) -> std::io::Result<String> {
+        http(self.connect(client).await?, method, path, head).await
     }
 
     async fn get(&self, client: &TlsConnector, path: &str) -> std::io::Result<String> {
@@ -169,17 +214,63 @@ impl Secure {
 
     /// What the log says about the last connection or call that was refused, once it has said it `count` times.
     async fn refusals(&self, message: &str, count: usize) -> String {
+        let found = self.lines(message, count, |_| true).await;
+        found[count - 1].field("error").unwrap().to_owned()
+    }
+
+    /// Lines of this message that are meant, once there are so many.
+    async fn lines(&self, message: &str, count: usize, meant: impl Fn(&logs::Line) -> bool) -> Vec<logs::Line> {
         let end = Instant::now() + PATIENCE;
         loop {
             let log = self.home.log();
-            let told: Vec<_> = log.lines().filter_map(logs::parse).filter(|l| l.message == message).collect();
+            let told = log.lines().filter_map(logs::parse).filter(|l| l.message == message && meant(l));
+            let told: Vec<_> = told.collect();
             if told.len() >= count {
-                return told[count - 1].field("error").unwrap().to_owned();
+                return told;
             }
             assert!(Instant::now() < end, "{log}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+
+    /// The only audit line whose `service-info` holds all of `parts`.
+    async fn audit(&self, parts: &[&str]) -> logs::Line {
+        let meant = |l: &logs::Line| parts.iter().all(|part| l.field("service-info").unwrap().contains(part));
+        let mut found = self.lines("audit log", 1, meant).await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    /// A gRPC connection to one of its ports.
+    async fn grpc(&self, port: u16, name: &str) -> Channel {
+        let connector = self.named(name);
+        let dial = tower::service_fn(move |_| {
+            let connector = connector.clone();
+            async move {
+                let stream = greet(&connector, TcpStream::connect(("127.0.0.1", port)).await?).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(stream))
+            }
+        });
+        Endpoint::from_static("http://pd").connect_with_connector(dial).await.unwrap()
+    }
+}
+
+async fn greet(client: &TlsConnector, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    client.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await
+}
+
+async fn http(mut stream: TlsStream<TcpStream>, method: &str, path: &str, head: &str) -> std::io::Result<String> {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: pd\r\n{head}connection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// How an audit line names the port of a client.
+fn from_port(stream: &TcpStream) -> String {
+    format!(" Port:{}, ", stream.local_addr().unwrap().port())
 }
 
 const REFUSED: &str = "a TLS connection was refused";
@@ -202,31 +293,81 @@ async fn only_clients_with_a_good_certificate_and_name_get_in() {
         (Some(secure.authority.pair("tikv")), "common name \"tikv\" is not in security.cert-allowed-cn"),
     ];
     let mut checked = 0;
-    for (pair, why) in &cases {
-        let refused = secure.get(&secure.client(pair.as_ref()), "/pd/api/v1/members").await;
-        assert!(refused.is_err(), "{why}: {refused:?}");
+    for port in [secure.home.port, secure.peer] {
+        for (pair, why) in &cases {
+            let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let from = from_port(&stream);
+            let refused = match greet(&secure.client(pair.as_ref()), stream).await {
+                Ok(stream) => http(stream, "GET", "/pd/api/v1/members", "").await,
+                Err(error) => Err(error),
+            };
+            assert!(refused.is_err(), "{why}: {refused:?}");
+            checked += 1;
+            let told = secure.refusals(REFUSED, checked).await;
+            assert!(told.contains(why), "{why}: {told}");
+            is_refusal(&secure.audit(&["ServiceLabel:TLSHandshake", "IP:127.0.0.1", &from]).await, why);
+        }
+        // Somebody without TLS is told so; garbage is not answered.
+        let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let from = from_port(&plain);
+        plain.write_all(b"GET / HTTP/1.1\r\nhost: pd\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        plain.read_to_string(&mut answer).await.unwrap();
+        drop(plain);
+        assert!(answer.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{answer:?}");
         checked += 1;
-        let told = secure.refusals(REFUSED, checked).await;
-        assert!(told.contains(why), "{why}: {told}");
+        assert!(secure.refusals(REFUSED, checked).await.contains("does not speak TLS"));
+        is_refusal(&secure.audit(&["ServiceLabel:TLSHandshake", &from]).await, "does not speak TLS");
     }
-    assert_eq!(checked, 4);
+    assert_eq!(checked, 10);
 
-    // Somebody without TLS is told so; garbage is not answered.
-    let mut plain = TcpStream::connect(("127.0.0.1", secure.home.port)).await.unwrap();
-    plain.write_all(b"GET / HTTP/1.1\r\nhost: pd\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    plain.read_to_string(&mut answer).await.unwrap();
-    drop(plain);
-    assert!(answer.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{answer:?}");
-    assert!(secure.refusals(REFUSED, 5).await.contains("does not speak TLS"));
-    // One that says nothing is cut.
-    let mut silent = TcpStream::connect(("127.0.0.1", secure.home.port)).await.unwrap();
-    let cut = tokio::time::timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("cut in time");
-    assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
-
-    let good = secure.client(Some(&secure.authority.pair("tidb")));
+    let good = secure.named("tidb");
     let members = secure.get(&good, "/pd/api/v1/members").await.unwrap();
     assert!(members.starts_with("HTTP/1.1 200") && members.contains(&secure.url()), "{members}");
+}
+
+/// An audit line of a connection or call that was refused for this.
+fn is_refusal(line: &logs::Line, why: &str) {
+    assert_eq!(line.field("outcome"), Some("denied"), "{line:?}");
+    assert!(line.field("error").is_some_and(|error| error.contains(why)), "{why}: {line:?}");
+}
+
+/// One that says nothing, one that stops in the middle of its greeting, and one that says a byte at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn greetings_that_never_end_are_cut() {
+    /// The heads of a record and of a greeting that announce 512 bytes.
+    const BEGINS: [u8; 11] = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    let secure = Secure::new();
+    let _process = secure.start("", "tidb").await;
+    let mut clients = tokio::task::JoinSet::new();
+    for port in [secure.home.port, secure.peer] {
+        for (begins, drips) in [(0, false), (BEGINS.len(), false), (BEGINS.len(), true)] {
+            clients.spawn(async move {
+                let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let from = from_port(&stream);
+                let (mut read, mut write) = stream.into_split();
+                write.write_all(&BEGINS[..begins]).await.unwrap();
+                let drip = async {
+                    while drips && write.write_all(&[0]).await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    std::future::pending::<()>().await;
+                };
+                let cut = async { read.read(&mut [0; 1]).await };
+                let cut =
+                    tokio::select! { () = drip => unreachable!(), cut = tokio::time::timeout(PATIENCE, cut) => cut };
+                let cut = cut.expect("cut in time");
+                assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
+                from
+            });
+        }
+    }
+    let cut = clients.join_all().await;
+    assert_eq!(cut.len(), 6);
+    for from in cut {
+        is_refusal(&secure.audit(&["ServiceLabel:TLSHandshake", &from]).await, "no greeting within 5s");
+    }
+    assert!(secure.get(&secure.named("tidb"), "/pd/api/v1/ping").await.unwrap().starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,42 +375,207 @@ async fn roles_hold_for_rest_and_grpc() {
     let secure = Secure::new();
     let roles = "[berth]\nrole-read = [\"tikv\"]\nrole-operate = [\"tidb\"]\nrole-admin = [\"ops\"]\n";
     let _process = secure.start(roles, "ops").await;
-    let client = |name: &str| secure.client(Some(&secure.authority.pair(name)));
     let calls = [("GET", "/pd/api/v1/config"), ("POST", "/pd/api/v1/checker/merge"), ("POST", "/pd/api/v1/admin/log")];
     let mut denied = 0;
     for (name, allowed) in [("nobody", 0), ("tikv", 1), ("tidb", 2), ("ops", 3)] {
         for (at, (method, path)) in calls.into_iter().enumerate() {
-            let answer = secure.ask(&client(name), method, path).await.unwrap();
+            let stream = TcpStream::connect(("127.0.0.1", secure.home.port)).await.unwrap();
+            let from = from_port(&stream);
+            let answer = http(greet(&secure.named(name), stream).await.unwrap(), method, path, "").await.unwrap();
             let forbidden = answer.starts_with("HTTP/1.1 403");
             assert_eq!(forbidden, at >= allowed, "{name} {path}: {answer}");
             denied += usize::from(forbidden);
+            // Who may not is told with name and address, as is who changes something.
+            if forbidden || method == "POST" {
+                let line = secure.audit(&[&format!("Method:HTTP/1.1/{method}:{path},"), "IP:127.0.0.1", &from]).await;
+                assert_eq!(line.field("common-name"), Some(name), "{line:?}");
+                match forbidden {
+                    true => is_refusal(&line, &format!("{name:?} may not do this: it needs the role ")),
+                    false => assert_eq!((line.field("outcome"), line.field("error")), (None, None), "{line:?}"),
+                }
+            }
         }
     }
     assert_eq!(denied, 6);
     let told = secure.refusals("a call was denied", 6).await;
     assert_eq!(told, "\"tidb\" may not do this: it needs the role admin, and has operate");
 
-    let grpc = async |name: &str| {
-        let (connector, port) = (client(name), secure.home.port);
-        let dial = tower::service_fn(move |_| {
-            let connector = connector.clone();
-            async move {
-                let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-                let stream = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await?;
-                Ok::<_, std::io::Error>(TokioIo::new(stream))
-            }
-        });
-        let endpoint = Endpoint::from_static("http://pd");
-        PdClient::new(endpoint.connect_with_connector(dial).await.unwrap())
-    };
+    let grpc = async |name: &str| PdClient::new(secure.grpc(secure.home.port, name).await);
     let mut node = grpc("tikv").await;
     let members = node.get_members(pdpb::GetMembersRequest::default()).await.unwrap().into_inner();
     assert_eq!(members.members[0].client_urls, [secure.url()]);
     let status = node.put_cluster_config(pdpb::PutClusterConfigRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     assert!(status.message().contains("needs the role admin, and has read"), "{status}");
+    let line = secure.audit(&["ServiceLabel:PutClusterConfig, Method:gRPC:PutClusterConfig,", "IP:127.0.0.1"]).await;
+    is_refusal(&line, "needs the role admin, and has read");
+    assert_eq!(line.field("common-name"), Some("tikv"));
     let status = grpc("ops").await.put_cluster_config(pdpb::PutClusterConfigRequest::default()).await;
     assert!(status.is_err_and(|s| s.code() != Code::PermissionDenied), "it is allowed, and refused for what it is");
+}
+
+/// Whoever could speak on the peer port could make up an agreed entry, whatever roles say on the client port.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_administrators_speak_on_the_peer_port() {
+    let secure = Secure::new();
+    let roles = "[berth]\nrole-read = [\"tikv\"]\nrole-operate = [\"tidb\"]\nrole-admin = [\"pd-1\"]\n";
+    let _process = secure.start(roles, "pd-1").await;
+    let id = async |name: &str| {
+        let mut client = PeerClient::new(secure.grpc(secure.peer, name).await);
+        client.probe(ProbeRequest::default()).await.map(|answer| answer.into_inner().cluster_id)
+    };
+    let cluster = id("pd-1").await.expect("a member may");
+    assert!(cluster > 0);
+    let mut denied = 0;
+    for (name, has) in [("nobody", "none"), ("tikv", "read"), ("tidb", "operate")] {
+        let channel = secure.grpc(secure.peer, name).await;
+        let mut parcels = tonic::Request::new(tokio_stream::iter([Parcel { messages: vec![] }]));
+        parcels.metadata_mut().insert("berth-cluster-id", cluster.into());
+        let follow = FollowRequest { cluster_id: cluster, ..FollowRequest::default() };
+        let statuses = [
+            ("Deliver", PeerClient::new(channel.clone()).deliver(parcels).await.map(drop)),
+            ("Probe", id(name).await.map(drop)),
+            ("Follow", WarmClient::new(channel).follow(follow).await.map(drop)),
+        ];
+        for (call, status) in statuses {
+            let status = status.expect_err(call);
+            assert_eq!(status.code(), Code::PermissionDenied, "{name} {call}: {status}");
+            let why = format!("{name:?} may not do this: it needs the role admin, and has {has}");
+            assert_eq!(status.message(), why);
+            let meant = |l: &logs::Line| {
+                l.field("common-name") == Some(name)
+                    && l.field("service-info").unwrap().contains(&format!("Method:gRPC:{call}, "))
+            };
+            let lines = secure.lines("audit log", 1, meant).await;
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            is_refusal(&lines[0], &why);
+            denied += 1;
+        }
+    }
+    assert_eq!(denied, 9);
+    // The same call of a member is taken.
+    let mut parcels = tonic::Request::new(tokio_stream::iter([Parcel { messages: vec![] }]));
+    parcels.metadata_mut().insert("berth-cluster-id", cluster.into());
+    PeerClient::new(secure.grpc(secure.peer, "pd-1").await).deliver(parcels).await.expect("a member may");
+}
+
+/// A member passes calls on with its own certificate, which may do everything: the caller's name has to count all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_passed_on_may_what_its_caller_may() {
+    const CHECKER: &str = "/pd/api/v1/checker/merge";
+    let members = Secure::several(3);
+    let names = "cert-allowed-cn = [\"tikv\", \"tidb\", \"ops\", \"pd-1\", \"pd-2\", \"pd-3\"]";
+    let config = |read: &str, operate: &str| {
+        format!(
+            "[security]\n{names}\n[berth]\nrole-read = [{read}]\nrole-operate = [{operate}]\n\
+             role-admin = [\"ops\", \"pd-1\", \"pd-2\", \"pd-3\"]\n"
+        )
+    };
+    let strict = config("\"tikv\"", "\"tidb\"");
+    // The third was told something else.
+    let configs = [strict.clone(), strict, config("", "\"tikv\", \"tidb\"")];
+    let _processes: Vec<Process> = members.iter().zip(&configs).map(|(member, config)| member.spawn(config)).collect();
+    let [leader, strict, lax] = &members[..] else { panic!("three") };
+    let ops = leader.named("ops");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut leads = vec![];
+        for member in &members {
+            leads.push(member.serves("ops").await);
+        }
+        if leads == ["pd-1"; 3] {
+            break;
+        }
+        assert!(Instant::now() < end, "{leads:?}");
+        leader.ask(&ops, "POST", "/pd/api/v1/leader/transfer/pd-1").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    // REST: who may, may, and the leader knows whose call it was.
+    let answer = strict.ask(&strict.named("tidb"), "POST", CHECKER).await.unwrap();
+    assert!(!answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let line = leader.audit(&["ServiceLabel:PauseOrResumeChecker,"]).await;
+    let fields = |line: &logs::Line| {
+        let field = |name| line.field(name).map(str::to_owned);
+        (field("common-name"), field("passed-on-by"), field("outcome"))
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(fields(&line), (text("tidb"), text("pd-2"), None), "{line:?}");
+    // Who may not is refused by the member that was asked …
+    let answer = strict.ask(&strict.named("tikv"), "POST", CHECKER).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let line = strict.audit(&["ServiceLabel:PauseOrResumeChecker,"]).await;
+    assert_eq!(fields(&line), (text("tikv"), None, text("denied")), "{line:?}");
+    // … or, where that one lets it through, by the leader.
+    let answer = lax.ask(&lax.named("tikv"), "POST", CHECKER).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let meant = |l: &logs::Line| l.field("passed-on-by") == Some("pd-3");
+    let line = leader.lines("audit log", 1, meant).await.remove(0);
+    assert_eq!(fields(&line), (text("tikv"), text("pd-3"), text("denied")), "{line:?}");
+    is_refusal(&line, "\"tikv\" may not do this: it needs the role operate, and has read");
+    // Nobody takes another's name.
+    for member in [leader, strict, lax] {
+        let answer = member.ask_with(&member.named("tikv"), "POST", CHECKER, "berth-caller: ops\r\n").await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    }
+
+    // gRPC, where a client asks for it.
+    let mut header = None;
+    let mut outcomes = vec![];
+    for (member, name) in [(strict, "tikv"), (lax, "tikv"), (strict, "tidb"), (strict, "ops")] {
+        let mut client = PdClient::new(member.grpc(member.home.port, name).await);
+        let told = client.get_members(pdpb::GetMembersRequest::default()).await.unwrap().into_inner().header.unwrap();
+        header.get_or_insert(pdpb::RequestHeader { cluster_id: told.cluster_id, ..pdpb::RequestHeader::default() });
+        let ids = pdpb::AllocIdRequest { header: header.clone(), count: 1 };
+        assert!(client.alloc_id(to(&leader.url(), ids)).await.unwrap().into_inner().id > 0, "{name} may read");
+        let safe_point = pdpb::UpdateGcSafePointRequest { header: header.clone(), safe_point: 0 };
+        let config = pdpb::PutClusterConfigRequest { header: header.clone(), cluster: None };
+        let code = |result: Result<(), tonic::Status>| {
+            result.is_err_and(|status| {
+                let denied = status.code() == Code::PermissionDenied;
+                assert!(!denied || status.message().starts_with(&format!("{name:?} may not do this")), "{status}");
+                denied
+            })
+        };
+        outcomes.push((
+            name,
+            code(client.update_gc_safe_point(to(&leader.url(), safe_point)).await.map(drop)),
+            code(client.put_cluster_config(to(&leader.url(), config)).await.map(drop)),
+        ));
+    }
+    let denied = [("tikv", true, true), ("tikv", true, true), ("tidb", false, true), ("ops", false, false)];
+    assert_eq!(outcomes, denied, "safe point, cluster configuration");
+    // What the lax one let through was the leader's to refuse.
+    let line = leader.audit(&["Method:gRPC:UpdateGCSafePoint, "]).await;
+    assert_eq!(fields(&line), (text("tikv"), text("pd-3"), text("denied")), "{line:?}");
+}
+
+/// Asks to be passed on to a member.
+fn to<T>(host: &str, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("pd-forwarded-host", host.parse().unwrap());
+    request
+}
+
+/// Listening without TLS where others can hear it is told, by URL; on loopback it is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn urls_without_tls_off_loopback_are_warned_about() {
+    let home = Home::new();
+    let open = format!("http://0.0.0.0:{}", home.port);
+    let mut flags = home.flags();
+    flags.retain(|flag| !flag.starts_with("--client-urls="));
+    let mut command = Command::new(BERTH);
+    command
+        .arg("server")
+        .args(flags)
+        .args([format!("--client-urls={open}"), format!("--advertise-client-urls={}", home.url())]);
+    let mut process = home.spawn_as(command);
+    home.ready(&mut process).await;
+    let log = home.log();
+    let lines: Vec<_> = log.lines().filter_map(logs::parse).collect();
+    let warned: Vec<_> = lines.iter().filter(|l| l.message.starts_with("listening without TLS")).collect();
+    assert_eq!(warned.len(), 1, "the peer URL is on loopback: {log}");
+    assert_eq!((warned[0].level.as_str(), warned[0].field("url")), ("WARN", Some(open.as_str())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -209,6 +209,16 @@ impl App {
         self.clock.now()
     }
 
+    /// Why nobody should be sent to this member, if there is a reason: `/health` and gRPC's health say so.
+    pub fn unwell(&self) -> Option<String> {
+        match (self.meta.failure(), self.meta.leader()) {
+            _ if self.leaving.is_cancelled() => Some("SERVER CLOSING".to_owned()),
+            (Some(why), _) => Some(why.to_string()),
+            (None, None) => Some("RAFT NO LEADER".to_owned()),
+            (None, Some(_)) => None,
+        }
+    }
+
     /// Lets the cluster decide, and carries out what it decided before anything else is decided: the log lines and commands of a
     /// region come in the order in which they were decided, whichever threads its heartbeats and the patrol run on. Heartbeats
     /// have a way of their own, [`App::hear`].

@@ -3,7 +3,8 @@
 //! Owns: whom a call may be passed on to, and the texts when it is not. Must not know: connections ([`Onward`] does).
 //!
 //! gRPC is passed on when the client asks for it with `pd-forwarded-host`; REST always. A call that was passed on once is not
-//! passed on again, but by a member that led until a moment ago: whoever passed it on did not know yet.
+//! passed on again, but by a member that led until a moment ago: whoever passed it on did not know yet. A call goes on in its caller's
+//! name ([`roles::name_caller`]), not in that of the member that passes it on.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -16,7 +17,11 @@ use axum::{
 use futures::future::BoxFuture;
 use tonic::Status;
 
-use super::{App, rest::Reply};
+use super::{
+    App,
+    rest::Reply,
+    roles::{self, Identity},
+};
 
 /// gRPC: where a client asks a member to pass a call on.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("pd-forwarded-host");
@@ -120,6 +125,7 @@ fn leader_urls(app: &App) -> Option<Vec<String>> {
 
 /// Passes a REST request on to the leader.
 pub(super) async fn pass_on(app: &App, urls: Vec<String>, mut request: Request) -> io::Result<Response<Body>> {
+    roles::name_caller(&app.config.berth, &mut request);
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
     let headers = request.headers_mut();
     let before = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
@@ -162,8 +168,8 @@ pub(super) async fn next_leader(app: &App, request: Request) -> Option<Response<
     pass_on(app, urls, request).await.ok()
 }
 
-/// Has the next leader answer a request without a body that this member began to answer as the leader.
-pub(super) async fn again(app: &App, method: &str, uri: &str) -> Result<Reply, String> {
+/// Has the next leader answer a request without a body that this member began to answer as the leader; `of`: whose it is.
+pub(super) async fn again(app: &App, method: &str, uri: &str, of: &Identity) -> Result<Reply, String> {
     let found = async {
         loop {
             if let Some(urls) = leader_urls(app) {
@@ -173,7 +179,8 @@ pub(super) async fn again(app: &App, method: &str, uri: &str) -> Result<Reply, S
         }
     };
     let urls = tokio::time::timeout(LEADER_PATIENCE, found).await.map_err(|_| "nobody leads yet".to_owned())?;
-    let request = Request::builder().method(method).uri(uri).body(Body::empty()).map_err(|e| e.to_string())?;
+    let request = Request::builder().method(method).uri(uri).extension(of.clone()).body(Body::empty());
+    let request = request.map_err(|e| e.to_string())?;
     let answer = pass_on(app, urls, request).await.map_err(|e| e.to_string())?;
     let status = answer.status();
     let bytes = axum::body::to_bytes(answer.into_body(), MAX_ANSWER).await.map_err(|e| e.to_string())?;
@@ -197,6 +204,7 @@ pub(super) async fn forward_grpc(
         let text = format!("forwarded host {host:?} is not a client URL of the PD leader: pd is not leader of cluster");
         return Status::invalid_argument(text).into_http();
     }
+    roles::name_caller(&app.config.berth, &mut request);
     let passed = app.onward.pass_on(vec![host.to_owned()], request).await;
     passed.unwrap_or_else(|error| Status::unavailable(format!("forward to {host}: {error}")).into_http())
 }

@@ -1,14 +1,24 @@
 //! Who may do what, by the common name of a client's certificate.
 //!
-//! Owns: the three roles, what each call needs, and the refusal. Must not know: certificates and sockets; the listener puts an
-//! [`Identity`] into each request. Without `berth.role-*` everybody who may connect may do everything, as in PD.
+//! Owns: the three roles, what each call needs, whose name counts when a member passes a call on, and the refusal with its lines in
+//! the log. Must not know: certificates and sockets; the listener puts an [`Identity`] into each request. Without `berth.role-*`
+//! everybody who may connect may do everything, as in PD.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use axum::http::Extensions;
+use axum::{
+    extract::{ConnectInfo, Request},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue},
+};
 
-use super::App;
-use crate::config::BerthConfig;
+use crate::{
+    config::BerthConfig,
+    pdlog,
+    telemetry::{
+        audit::{self, ServiceInfo, Standing},
+        log::Logger,
+    },
+};
 
 /// What a caller may do; each includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -79,13 +89,98 @@ pub fn check(berth: &BerthConfig, identity: &Identity, needs: Role) -> Result<()
     if has >= Some(needs) { Ok(()) } else { Err(Denied { identity: identity.clone(), has, needs }) }
 }
 
-/// [`check`] for a request, with a line in the log when it is refused. `call` names it: `/pdpb.PD/PutClusterConfig`.
-pub(super) fn admit(app: &App, extensions: &Extensions, needs: Role, call: &str) -> Result<(), Denied> {
-    let unknown = Identity::default();
-    let identity = extensions.get::<Identity>().unwrap_or(&unknown);
-    check(&app.config.berth, identity, needs).inspect_err(|denied| {
-        crate::pdlog!(app.log, Warn, "a call was denied", "call" => call, "error" => denied.to_string());
+/// On a call that a member passes on: the common name of who asked it; empty: of somebody without a certificate.
+const CALLER: HeaderName = HeaderName::from_static("berth-caller");
+
+/// Whose call it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Caller {
+    /// Who asks.
+    pub identity: Identity,
+    /// The member that passed the call on.
+    pub passed_on_by: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// Of a request. A member that passes a call on shows its own certificate and names whose call it is: then that name counts, not
+    /// the member's. Nobody gains by naming somebody else: only who may do everything is believed, and audit lines have both names.
+    pub fn of(berth: &BerthConfig, extensions: &Extensions, headers: &HeaderMap) -> Self {
+        let shown = extensions.get::<Identity>().cloned().unwrap_or_default();
+        let speaks_for_others =
+            if in_force(berth) { role_of(berth, &shown) == Some(Role::Admin) } else { shown.0.is_some() };
+        match headers.get(CALLER).filter(|_| speaks_for_others) {
+            Some(named) => {
+                let named = std::str::from_utf8(named.as_bytes()).ok().filter(|name| !name.is_empty());
+                Self { identity: Identity(named.map(Into::into)), passed_on_by: shown.0 }
+            }
+            None => Self { identity: shown, passed_on_by: None },
+        }
+    }
+
+    /// For an audit line.
+    pub fn standing<'a>(&'a self, denied: Option<&'a str>) -> Standing<'a> {
+        Standing { name: self.identity.0.as_deref(), passed_on_by: self.passed_on_by.as_deref(), denied }
+    }
+}
+
+/// Names whose call it is, on one that is passed on. What a client has put there itself is replaced.
+pub fn name_caller(berth: &BerthConfig, request: &mut Request) {
+    let caller = Caller::of(berth, request.extensions(), request.headers());
+    let name = caller.identity.0.as_deref().unwrap_or_default();
+    // A name that no header can hold is nobody's there.
+    let name = HeaderValue::from_bytes(name.as_bytes()).unwrap_or(HeaderValue::from_static(""));
+    request.headers_mut().insert(CALLER, name);
+}
+
+/// What a call asks for, as refusals name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// What it needs.
+    pub needs: Role,
+    /// Its path.
+    pub path: &'a str,
+    /// Its name in an audit line …
+    pub service: &'a str,
+    /// … and how it came, as there.
+    pub method: &'a str,
+}
+
+/// [`check`] for a request, with lines in the log when it is refused.
+///
+/// # Errors
+/// The caller may not.
+pub fn admit(berth: &BerthConfig, log: &Logger, request: &Request, asked: Asked<'_>) -> Result<(), Denied> {
+    if !in_force(berth) {
+        return Ok(());
+    }
+    let caller = Caller::of(berth, request.extensions(), request.headers());
+    check(berth, &caller.identity, asked.needs).inspect_err(|denied| {
+        let error = denied.to_string();
+        // What proxies say may be made up; of who is refused the connection's address counts.
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let info = ServiceInfo {
+            service: asked.service,
+            method: asked.method,
+            caller: audit::caller_id(header("x-caller-id"), header("component")),
+            ip: &peer.map_or_else(String::new, |peer| peer.ip().to_string()),
+            port: &peer.map_or_else(String::new, |peer| peer.port().to_string()),
+            start: log.now(),
+            ..ServiceInfo::default()
+        };
+        audit::write(log, &info, caller.standing(Some(&error)));
+        pdlog!(log, Warn, "a call was denied", "call" => asked.path, "error" => error);
     })
+}
+
+/// [`admit`] for a call of gRPC.
+///
+/// # Errors
+/// The caller may not.
+pub fn admit_grpc(berth: &BerthConfig, log: &Logger, request: &Request, needs: Role) -> Result<(), Denied> {
+    let path = request.uri().path();
+    let service = path.rsplit('/').next().unwrap_or(path);
+    admit(berth, log, request, Asked { needs, path, service, method: &format!("gRPC:{service}") })
 }
 
 /// Methods of gRPC that change more than a storage node or a client has to.
@@ -175,6 +270,48 @@ mod tests {
             denied.to_string(),
             "a client without a certificate may not do this: it needs the role read, and has none"
         );
+    }
+
+    #[test]
+    fn a_call_that_is_passed_on_is_its_callers_and_only_members_say_whose() {
+        let list = |name: &str| Some(vec![name.to_owned()]);
+        let in_force = BerthConfig { role_read: list("tikv"), role_admin: list("pd-1"), ..BerthConfig::default() };
+        let of = |berth: &BerthConfig, shown: Option<&str>, named: &str| {
+            let mut request = Request::new(axum::body::Body::empty());
+            request.extensions_mut().insert(Identity(shown.map(Into::into)));
+            request.headers_mut().insert(CALLER, HeaderValue::from_bytes(named.as_bytes()).unwrap());
+            let Caller { identity, passed_on_by } = Caller::of(berth, request.extensions(), request.headers());
+            (identity.0.as_deref().map(str::to_owned), passed_on_by.as_deref().map(str::to_owned))
+        };
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(of(&in_force, Some("pd-1"), "tikv"), (some("tikv"), some("pd-1")));
+        assert_eq!(of(&in_force, Some("pd-1"), ""), (None, some("pd-1")), "of nobody, not of the member");
+        assert_eq!(of(&in_force, Some("pd-1"), "büro"), (some("büro"), some("pd-1")));
+        assert_eq!(
+            of(&in_force, Some("tikv"), "pd-1"),
+            (some("tikv"), None),
+            "who may not do everything is not believed"
+        );
+        assert_eq!(of(&in_force, None, "pd-1"), (None, None));
+        let open = BerthConfig::default();
+        assert_eq!(of(&open, Some("pd-1"), "tikv"), (some("tikv"), some("pd-1")));
+        assert_eq!(of(&open, None, "tikv"), (None, None), "without a certificate nobody is named");
+    }
+
+    #[test]
+    fn a_name_that_a_client_puts_on_a_call_is_replaced() {
+        let mut request = Request::new(axum::body::Body::empty());
+        request.extensions_mut().insert(named("tikv"));
+        request.headers_mut().insert(CALLER, HeaderValue::from_static("ops"));
+        let ops = Some(vec!["ops".to_owned()]);
+        name_caller(&BerthConfig { role_admin: ops, ..BerthConfig::default() }, &mut request);
+        assert_eq!(request.headers().get_all(CALLER).iter().collect::<Vec<_>>(), ["tikv"]);
+        for name in [Identity::default(), named("a\nb")] {
+            request.extensions_mut().insert(name);
+            request.headers_mut().remove(CALLER);
+            name_caller(&BerthConfig::default(), &mut request);
+            assert_eq!(request.headers()[CALLER], "", "nobody");
+        }
     }
 
     #[test]

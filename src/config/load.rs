@@ -3,9 +3,13 @@
 //! Owns: the order of the layers, PD's warnings and refusals. Must not know: the disk (texts are passed in) or a running server.
 //! PD has no environment variables for its keys, and neither has Berth.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Component, Path, PathBuf},
+};
 
 use super::{
+    Place,
     codec::{GoDuration, TomlBad},
     flags::Flags,
     schedule::{ScheduleConfig, SchedulerConfig},
@@ -94,9 +98,9 @@ pub fn load(flags: &Flags, file: Option<&str>, host: &Host) -> Result<Loaded, Lo
 
 /// Reads the file over the defaults; unknown keys are warned about.
 fn read_file(config: &mut Config, text: &str, warnings: &mut Vec<String>) -> Result<toml::Table, LoadError> {
-    let line_at = |offset: usize| text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
     // Windows editors put a mark in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let line_at = |offset: usize| text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| LoadError::File {
         line: line_at(e.span().map_or(0, |s| s.start)),
         bad: format!(": {}", e.message()),
@@ -295,17 +299,49 @@ fn validate(config: &Config, host: &Host) -> Result<(), String> {
     config.pd_server.validate()?;
     config.security.encryption.validate()?;
     config.berth.validate()?;
-    if config.berth.require_tls && [&config.client_urls, &config.peer_urls].iter().any(|u| u.contains("http://")) {
-        return Err("berth.require-tls is set, but client-urls or peer-urls hold an http:// URL".to_owned());
+    secured(config)
+}
+
+/// Checks that URLs are as safe as `[berth]` wants them.
+fn secured(config: &Config) -> Result<(), String> {
+    let berth = &config.berth;
+    let plain = |urls: &str| urls.split(',').map(str::trim).find(|url| url.contains("http://")).map(str::to_owned);
+    let (client, peer) = (("client-urls", &config.client_urls), ("peer-urls", &config.peer_urls));
+    let told = [
+        ("advertise-client-urls", &config.advertise_client_urls),
+        ("advertise-peer-urls", &config.advertise_peer_urls),
+    ];
+    let others = [("initial-cluster", &config.initial_cluster), ("join", &config.join)];
+    if berth.require_tls {
+        for (key, urls) in [client, peer].into_iter().chain(told).chain(others) {
+            if let Some(url) = plain(urls) {
+                return Err(format!("berth.require-tls is set, but {key} holds {url}"));
+            }
+        }
     }
-    let roles = [&config.berth.role_read, &config.berth.role_operate, &config.berth.role_admin];
-    let shows_names = !config.security.cacert_path.is_empty() && !config.client_urls.contains("http://");
-    if roles.iter().any(|role| role.is_some()) && !shows_names {
-        return Err("berth.role-* needs security.cacert-path and only https:// client-urls: \
-                    who shows no certificate has no name"
-            .to_owned());
+    if [&berth.role_read, &berth.role_operate, &berth.role_admin].into_iter().all(Option::is_none) {
+        return Ok(());
+    }
+    if config.security.cacert_path.is_empty() {
+        return Err("berth.role-* needs security.cacert-path: who shows no certificate has no name".to_owned());
+    }
+    // Who is alone needs no peer port: all that come there over loopback, without a name, are refused.
+    let alone = config.join.is_empty() && !config.initial_cluster.contains(',');
+    for (key, urls) in [client, peer, told[1]] {
+        if let Some(url) = plain(urls).filter(|url| key == client.0 || !(alone && is_loopback(url))) {
+            return Err(format!(
+                "berth.role-* needs https:// URLs, but {key} holds {url}: who shows no certificate has no name"
+            ));
+        }
     }
     Ok(())
+}
+
+/// Whether only this machine reaches a URL.
+fn is_loopback(url: &str) -> bool {
+    let Some(place) = Place::of(url) else { return false };
+    let host = place.host_and_port().0.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Whether `text` is a URL to listen on or to reach a member at: a scheme, a host and a port.

@@ -32,7 +32,10 @@ use tower::ServiceExt as _;
 use crate::{
     api::roles::Identity,
     pdlog,
-    telemetry::log::Logger,
+    telemetry::{
+        audit::{self, ServiceInfo, Standing},
+        log::Logger,
+    },
     tls::{Tls, common_name, refusal},
 };
 
@@ -117,9 +120,7 @@ pub async fn serve(port: Port, router: Router, shutdown: CancellationToken, drai
                 None => connection(stream, Caller { peer, identity: Identity::default() }, router, shutdown).await,
                 Some(tls) => match greet(stream, &tls).await {
                     Ok((stream, identity)) => connection(stream, Caller { peer, identity }, router, shutdown).await,
-                    Err(error) => {
-                        pdlog!(log, Warn, "a TLS connection was refused", "remote" => peer.to_string(), "error" => refusal(&error));
-                    }
+                    Err(error) => tell_refused(&log, peer, &refusal(&error)),
                 },
             }
             drop(permit);
@@ -130,6 +131,21 @@ pub async fn serve(port: Port, router: Router, shutdown: CancellationToken, drai
     if tokio::time::timeout(drain, all).await.is_err() {
         connections.abort_all();
     }
+}
+
+/// Who could not be greeted, and why: for those who look after the server, and for those who look after its security.
+fn tell_refused(log: &Logger, peer: SocketAddr, why: &str) {
+    let info = ServiceInfo {
+        service: "TLSHandshake",
+        method: "TLS",
+        caller: audit::caller_id(None, None),
+        ip: &peer.ip().to_string(),
+        port: &peer.port().to_string(),
+        start: log.now(),
+        ..ServiceInfo::default()
+    };
+    audit::write(log, &info, Standing { denied: Some(why), ..Standing::default() });
+    pdlog!(log, Warn, "a TLS connection was refused", "remote" => peer.to_string(), "error" => why);
 }
 
 /// Small messages must not wait for more, and dead peers must be noticed.
@@ -151,7 +167,8 @@ async fn greet(mut stream: TcpStream, tls: &Tls) -> io::Result<(TlsStream<TcpStr
         }
         tls.acceptor().accept(stream).await
     };
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await??;
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no greeting within {HANDSHAKE_TIMEOUT:?}"));
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await.map_err(late)??;
     let name = stream.get_ref().1.peer_certificates().and_then(|chain| common_name(chain.first()?));
     Ok((stream, Identity(name.map(Into::into))))
 }

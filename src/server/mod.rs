@@ -9,6 +9,7 @@ mod counts;
 mod drains;
 mod effects;
 mod gated_disk;
+mod health;
 pub mod listener;
 pub mod logging;
 mod members;
@@ -27,6 +28,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use axum::{Router, http::StatusCode, response::IntoResponse as _};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 use self::{
     clock::SystemClock,
@@ -61,6 +63,8 @@ use crate::{
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long calls that run may go on after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a leader that ends tries to keep what it knows.
+const LAST_TURN: Duration = Duration::from_millis(500);
 /// How long an orderly end waits for tasks and for the disk beyond that. A disk that hangs must not keep the process.
 const END: Duration = Duration::from_secs(3);
 
@@ -208,7 +212,7 @@ impl Server {
             }
         }
         // The members that begin together ask each other before any of them has state.
-        let desk = members::Desk::open(&config.name, shutdown.clone());
+        let desk = members::Desk::open(&config, &log, shutdown.clone());
         for port in ports.peers {
             tasks.spawn(listener::serve(port, desk.router(), shutdown.clone(), DRAIN));
         }
@@ -224,7 +228,8 @@ impl Server {
         load_regions(&app, &cache);
 
         not_yet.cancel();
-        let router = routes(&app);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let router = routes(&app, health);
         let addr = ports.first;
         for port in ports.clients {
             tasks.spawn(listener::serve(port, router.clone(), shutdown.clone(), DRAIN));
@@ -240,6 +245,7 @@ impl Server {
             shutdown.clone(),
         ));
         tasks.spawn(desk.stay_warm(app.clone()));
+        tasks.spawn(health::tell(app.clone(), reporter, shutdown.clone()));
         let background = Tasks { app: app.clone(), streams, observer, cache, tls: ports.tls, keeper: Arc::default() };
         Ok(Server { app, addr, shutdown, tasks, host, background, stop_delay })
     }
@@ -269,12 +275,23 @@ impl Server {
         }
     }
 
-    /// Ends it in order: it is not ready any more, leadership goes to another member, load balancers get time to see that, no new
+    /// The last turn of a leader that hands over: the next one goes on from there. A disk that hangs does not hold it up.
+    async fn keep_records(&self) {
+        if self.app.meta.is_leader() && self.app.meta.group().voters.len() > 1 {
+            let turn = self.background.keeper.clone().turn(self.app.clone());
+            if tokio::time::timeout(LAST_TURN, turn).await.is_err() {
+                pdlog!(self.app.log, Warn, "ended operators and progress of the last second are not kept");
+            }
+        }
+    }
+
+    /// Ends it in order: it is not ready any more, what a leader has kept in its memory is agreed on, leadership goes to another member, load balancers get time to see that, no new
     /// calls, running ones end, what is cached is written, the log is closed.
     pub async fn stop(mut self) {
         let log = self.app.log.clone();
         pdsay!(log, CLOSING_SERVER);
         self.app.leaving.cancel();
+        self.keep_records().await;
         lead::hand_over(&self.app).await;
         if self.app.meta.group().voters.len() > 1 {
             tokio::time::sleep(self.stop_delay).await;
@@ -521,8 +538,7 @@ fn not_started() -> Router {
 }
 
 /// gRPC and HTTP on one port: what no gRPC route takes is REST's, unless it is a gRPC call of a service that is not there.
-fn routes(app: &Arc<App>) -> Router {
-    let (_, health) = tonic_health::server::health_reporter();
+fn routes(app: &Arc<App>, health: HealthServer<impl Health>) -> Router {
     let rest = rest::router(app.clone());
     grpc::router(app.clone(), health).fallback(move |request: axum::extract::Request| {
         let rest = rest.clone();

@@ -1,9 +1,10 @@
 //! The audit line: who asked for what.
 //!
-//! Owns: the text of `service-info` and which header names the caller. Must not know: HTTP.
+//! Owns: the text of `service-info`, which header names the caller, and what Berth adds to PD's line. Must not know: HTTP.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use super::log::{Level, Logger, Value};
 use crate::model::Wall;
 
 /// Bytes of a body that the line shows. PD shows all of it; one line of the log must stay readable and bounded.
@@ -28,6 +29,32 @@ pub struct ServiceInfo<'a> {
     pub query: BTreeMap<String, Vec<String>>,
     /// The body as it was sent.
     pub body: &'a str,
+}
+
+/// What certificates say about the caller, and what came of the call: Berth's fields beside PD's `service-info`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing<'a> {
+    /// Common name of the caller's certificate, if it has one: `common-name`.
+    pub name: Option<&'a str>,
+    /// Common name of the member that passed the call on: `passed-on-by`.
+    pub passed_on_by: Option<&'a str>,
+    /// Why it was refused, if it was: `outcome=denied` and `error`.
+    pub denied: Option<&'a str>,
+}
+
+/// Writes an audit line.
+pub fn write(log: &Logger, info: &ServiceInfo<'_>, standing: Standing<'_>) {
+    if !log.enabled(Level::Info) {
+        return;
+    }
+    let Standing { name, passed_on_by, denied } = standing;
+    let mut fields: Vec<(&str, Value<'_>)> = vec![("service-info", service_info(info).into())];
+    fields.extend(name.map(|name| ("common-name", name.into())));
+    fields.extend(passed_on_by.map(|name| ("passed-on-by", name.into())));
+    if let Some(why) = denied {
+        fields.extend([("outcome", "denied".into()), ("error", why.into())]);
+    }
+    log.write(Level::Info, file!(), line!(), "audit log", &fields);
 }
 
 /// `HTTP/1.1/POST:/pd/api/v1/config`.

@@ -132,8 +132,13 @@ pub(super) fn refusal<A: TakesHeader>(app: &App, error: pdpb::Error) -> A {
 
 /// The checks of a request that only the leader of the right cluster answers.
 pub(super) fn check_request(app: &App, request: &impl HasClusterId) -> Result<(), Status> {
-    app.require_leader().map_err(ApiError::into_status)?;
+    check_leader(app)?;
     check_cluster_id(app, request.cluster_id())
+}
+
+/// Refuses when this member does not lead: before a handler, and again before what it read leaves.
+pub(super) fn check_leader(app: &App) -> Result<(), Status> {
+    app.require_leader().map_err(ApiError::into_status)
 }
 
 /// Refuses a request for another cluster.
@@ -152,7 +157,8 @@ enum Answerer {
     Follower(Duration),
 }
 
-/// Who answers on this member: the leader everything, a follower with a fresh copy the reads of a client that allows it (L6).
+/// Who answers on this member: the leader everything, a follower that hears the leader and has a fresh copy the reads of a client
+/// that allows it (L6). Without a leader to hear nobody knows what the copy lacks.
 fn answerer<Q: HasClusterId>(app: &App, head: &MetadataMap) -> Result<Answerer, Status> {
     let Err(error) = app.require_leader() else { return Ok(Answerer::Leader) };
     if !Q::FOLLOWERS {
@@ -162,7 +168,7 @@ fn answerer<Q: HasClusterId>(app: &App, head: &MetadataMap) -> Result<Answerer, 
         return Err(Status::unavailable("not leader and follower handling not allowed"));
     }
     let (copy, now) = (app.cluster.copy(), app.now().mono);
-    let age = copy.whole_at().filter(|_| copy.is_fresh(now)).map(|at| now.since(at));
+    let age = copy.whole_at().filter(|_| copy.is_connected(now) && copy.is_fresh(now)).map(|at| now.since(at));
     age.map(Answerer::Follower).ok_or_else(|| error.into_status())
 }
 
@@ -181,7 +187,7 @@ pub(super) async fn unary<Q: HasClusterId, A: TakesHeader>(
     let mut answer = Response::new(answer(app, handler(app, request).await)?);
     match answerer {
         // Again: what was read may be another leader's past by now (L6). A write that was agreed is told as unknown then.
-        Answerer::Leader => app.require_leader().map_err(ApiError::into_status)?,
+        Answerer::Leader => check_leader(app)?,
         Answerer::Follower(age) => {
             let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
             answer.metadata_mut().insert(FOLLOWER_AGE, age.into());

@@ -218,7 +218,7 @@ where
 async fn allowed(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -> HttpResponse {
     let path = request.uri().path();
     let needs = split_path(path).map_or(Role::Read, |(_, method)| roles::of_grpc(method));
-    match roles::admit(&app, request.extensions(), needs, path) {
+    match roles::admit_grpc(&app.config.berth, &app.log, &request, needs) {
         Ok(()) => next.run(request).await,
         Err(denied) => Status::permission_denied(denied.to_string()).into_http(),
     }

@@ -152,7 +152,10 @@ pub(super) fn query(
             let error = header_error(pdpb::ErrorType::NotBootstrapped, ApiError::NotBootstrapped.to_string());
             return Ok(header::refusal(&app, error));
         }
-        header::answer(&app, query_one(&app, &request))
+        let answer = header::answer(&app, query_one(&app, &request))?;
+        // Again: what was looked up may be another leader's past by now (L6).
+        header::check_leader(&app)?;
+        Ok(answer)
     })
 }
 

@@ -161,7 +161,7 @@ async fn remove(request: &Request, id: MemberId, said: &str) -> Answer {
         Ok(()) => Ok(Reply::ok(&format!("removed, pd: {said}"))),
         Err(MemberError::Leads(_)) => {
             meta.resign().await?;
-            forward::again(request.app.as_ref(), "DELETE", &request.uri).await.map_err(Problem::failed)
+            forward::again(&request.app, "DELETE", &request.uri, &request.named.identity).await.map_err(Problem::failed)
         }
         Err(error) => Err(error.into()),
     }

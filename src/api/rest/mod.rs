@@ -62,7 +62,7 @@ use self::{
 use super::{
     App,
     forward::{self, Way},
-    roles,
+    roles::{self, Asked, Caller},
 };
 use crate::telemetry::audit::{self, ServiceInfo};
 
@@ -151,7 +151,13 @@ fn find(shared: &Shared, request: &HttpRequest) -> Result<(&'static Route, Param
         Found::Nothing if path.starts_with("/pd/api/v2/") => return Err(Box::new(Reply::not_found_v2())),
         Found::Nothing => return Err(Box::new(Reply::go_error(StatusCode::NOT_FOUND, "404 page not found"))),
     };
-    if let Err(denied) = roles::admit(&shared.app, request.extensions(), route.role(), path) {
+    let asked = Asked {
+        needs: route.role(),
+        path,
+        service: route.label,
+        method: &audit::http_method("HTTP/1.1", method.as_str(), path),
+    };
+    if let Err(denied) = roles::admit(&shared.app.config.berth, &shared.app.log, request, asked) {
         return Err(Box::new(Reply::text(StatusCode::FORBIDDEN, denied.to_string())));
     }
     Ok((route, params))
@@ -159,6 +165,7 @@ fn find(shared: &Shared, request: &HttpRequest) -> Result<(&'static Route, Param
 
 async fn dispatch(shared: &Shared, route: &Route, params: Params, parts: Parts, body: Bytes) -> Reply {
     let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let named = Caller::of(&shared.app.config.berth, &parts.extensions, &parts.headers);
     let request = Request {
         app: shared.app.clone(),
         config_writes: shared.config_writes.clone(),
@@ -168,6 +175,7 @@ async fn dispatch(shared: &Shared, route: &Route, params: Params, parts: Parts, 
         params,
         headers: parts.headers,
         remote,
+        named,
         body,
     };
     audited(route, &request).await
@@ -208,7 +216,7 @@ async fn audited(route: &Route, request: &Request) -> Reply {
     let caller = request.caller();
     if route.audit == Audit::LogAndMetrics {
         let (ip, port) = request.origin();
-        let line = audit::service_info(&ServiceInfo {
+        let info = ServiceInfo {
             service: route.label,
             method: &audit::http_method("HTTP/1.1", request.method.as_str(), path_of(&request.uri)),
             caller,
@@ -217,8 +225,8 @@ async fn audited(route: &Route, request: &Request) -> Reply {
             start: begun,
             query: request.query.lists(),
             body: &String::from_utf8_lossy(&request.body),
-        });
-        crate::pdlog!(app.log, Info, "audit log", "service-info" => line);
+        };
+        audit::write(&app.log, &info, request.named.standing(None));
     }
     let _running = app.metrics.requests.running(crate::telemetry::metrics::values::ApiKind::Http, route.label);
     let reply = answer(route, request).await.unwrap_or_else(Problem::into_reply);

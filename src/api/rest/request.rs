@@ -15,7 +15,7 @@ use super::{
     go::{self, EscapeError},
 };
 use crate::{
-    api::App,
+    api::{App, roles::Caller},
     meta::AskedBy,
     model::{RegionId, StoreId},
     telemetry::audit,
@@ -45,6 +45,8 @@ pub(super) struct Request {
     pub(super) headers: HeaderMap,
     /// The peer's address.
     pub(super) remote: Option<SocketAddr>,
+    /// Whose request it is, by certificates.
+    pub(super) named: Caller,
     /// Body.
     pub(super) body: Bytes,
 }

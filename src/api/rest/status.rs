@@ -111,13 +111,9 @@ pub(super) fn metrics(request: &Request) -> Answer {
 
 /// `GET /health` beside PD's API: whether this member can agree to anything, in etcd's shape.
 pub(super) fn etcd_health(request: &Request) -> Answer {
-    let (status, health, reason) = match (request.app.meta.failure(), request.app.meta.leader()) {
-        _ if request.app.leaving.is_cancelled() => {
-            (StatusCode::SERVICE_UNAVAILABLE, "false", "SERVER CLOSING".to_owned())
-        }
-        (Some(why), _) => (StatusCode::SERVICE_UNAVAILABLE, "false", why.to_string()),
-        (None, None) => (StatusCode::SERVICE_UNAVAILABLE, "false", "RAFT NO LEADER".to_owned()),
-        (None, Some(_)) => (StatusCode::OK, "true", String::new()),
+    let (status, health, reason) = match request.app.unwell() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, "false", why),
+        None => (StatusCode::OK, "true", String::new()),
     };
     let body = super::render::compact(&json!({ "health": health, "reason": reason }));
     Ok(Reply { status, ..Reply::go_text(body) })

@@ -78,16 +78,57 @@ pub(crate) struct RestoreOptions {
 #[derive(Args)]
 pub(crate) struct RecoverOptions {
     /// The data folder; it must be empty or missing.
-    #[arg(long)]
-    data_dir: PathBuf,
+    #[arg(long, required_unless_present = "network")]
+    data_dir: Option<PathBuf>,
     /// Id of the lost cluster (in the logs of its members and of its storage nodes).
-    #[arg(long)]
-    cluster_id: u64,
+    #[arg(long, required_unless_present = "network")]
+    cluster_id: Option<u64>,
     /// An id above all that the cluster has given out; choose a much higher one.
-    #[arg(long)]
-    alloc_id: u64,
+    #[arg(long, required_unless_present = "network")]
+    alloc_id: Option<u64>,
     #[command(flatten)]
     tso: TsoOptions,
+    #[command(flatten)]
+    network: Network,
+}
+
+/// What pd-recover needs to change a running member. They are known so that whoever uses them is told what to do instead.
+#[derive(Args)]
+#[group(id = "network", multiple = true)]
+struct Network {
+    /// Of pd-recover: Berth does not change running members.
+    #[arg(long, hide = true, value_name = "URL")]
+    endpoints: Option<String>,
+    /// Of pd-recover: `berth server --force-new-cluster` does that.
+    #[arg(long, hide = true)]
+    from_old_member: bool,
+    /// Of pd-recover: there is no connection.
+    #[arg(long, hide = true)]
+    cacert: Option<String>,
+    /// Of pd-recover: there is no connection.
+    #[arg(long, hide = true)]
+    cert: Option<String>,
+    /// Of pd-recover: there is no connection.
+    #[arg(long, hide = true)]
+    key: Option<String>,
+}
+
+impl Network {
+    /// What stands in for these options, if one was given.
+    fn instead(&self) -> Option<&'static str> {
+        if self.from_old_member {
+            return Some(
+                "--from-old-member is not needed: stop the members that are left, and start the one that is furthest with its \
+                 usual flags and `berth server --force-new-cluster`; ids and timestamps go ahead by themselves",
+            );
+        }
+        let connects = [&self.endpoints, &self.cacert, &self.cert, &self.key].into_iter().any(Option::is_some);
+        connects.then_some(
+            "--endpoints, --cacert, --cert and --key are for a running member, which Berth does not change: make the data folder \
+             before the start with `berth recover --data-dir DIR --cluster-id ID --alloc-id ID`, then start it with \
+             `berth server --data-dir DIR`",
+        )
+    }
 }
 
 /// Runs `berth backup`.
@@ -117,17 +158,24 @@ pub(crate) fn restored(options: &RestoreOptions) -> anyhow::Result<ExitCode> {
 
 /// Runs `berth recover`.
 pub(crate) fn recovered(options: &RecoverOptions) -> anyhow::Result<ExitCode> {
+    if let Some(instead) = options.network.instead() {
+        bail!("{instead} (docs/backup.md)");
+    }
+    let RecoverOptions { data_dir: Some(data_dir), cluster_id: Some(cluster), alloc_id: Some(alloc_id), .. } = options
+    else {
+        bail!("--data-dir, --cluster-id and --alloc-id are needed");
+    };
     let now = SystemClock::new().now().wall;
     let (label_rules, keyspaces) = keyspace_zero(now);
     let lost = Lost {
-        cluster: ClusterId(options.cluster_id),
-        alloc_id: options.alloc_id,
+        cluster: ClusterId(*cluster),
+        alloc_id: *alloc_id,
         tso_ahead: Duration::from_secs(options.tso.tso_ahead),
         label_rules,
         keyspaces,
     };
-    let planted = recover(lost, &options.data_dir, now, rand::random())?;
-    print(&made(&planted, &options.data_dir));
+    let planted = recover(lost, data_dir, now, rand::random())?;
+    print(&made(&planted, data_dir));
     Ok(ExitCode::SUCCESS)
 }
 

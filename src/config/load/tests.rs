@@ -131,11 +131,13 @@ fn wrong_values_are_refused_with_their_line() {
             "-initial-cluster and -join can not be provided at the same time",
         ),
         ("data-dir = \"/srv\"", "log directory shouldn't be the subdirectory of data directory"),
-        ("[berth]\nrequire-tls = true", "berth.require-tls is set, but client-urls or peer-urls hold an http:// URL"),
+        ("[berth]\nrequire-tls = true", "berth.require-tls is set, but client-urls holds http://127.0.0.1:2379"),
     ] {
         assert_eq!(refused(text), error, "{text}");
     }
     assert!(refused("lease = 5\na = = 1").starts_with("toml: line 2: "));
+    let twice = refused("[schedule]\nleader-schedule-limit = 1\n[replication]\n[schedule]\nregion-schedule-limit = 2");
+    assert!(twice.starts_with("toml: line 4: ") && twice.contains("duplicate"), "{twice}");
     let missing = LoadError::open("x.toml", &std::io::Error::from(std::io::ErrorKind::NotFound));
     assert_eq!(missing.to_string(), "open x.toml: no such file or directory");
 }
@@ -189,4 +191,68 @@ fn every_item_of_pd_is_known() {
     missing.remove("controller.ru-version-policy");
     assert_eq!(missing, BTreeSet::new());
     assert!(seen > 150, "{seen}");
+}
+
+#[test]
+fn a_mark_of_byte_order_is_no_part_of_the_file() {
+    assert_eq!(from_file("\u{feff}name = \"pd-7\"\nlease = 5").unwrap().config.name, "pd-7");
+    // Lines are counted without it.
+    assert!(
+        refused("\u{feff}lease = 5\nname = 3").starts_with("toml: line 2 "),
+        "{}",
+        refused("\u{feff}lease = 5\nname = 3")
+    );
+    assert!(refused("lease = 5\n\u{feff}name = \"pd-7\"").starts_with("toml: line 2: "), "inside it is none");
+}
+
+/// A file whose four URL settings are https, but for those that are given.
+fn urls(section: &str, other: &[(&str, &str)]) -> String {
+    let keys = ["client-urls", "peer-urls", "advertise-client-urls", "advertise-peer-urls"];
+    let url = |key: &&str| other.iter().find(|(k, _)| k == key).map_or("https://10.0.0.1:2379", |(_, url)| *url);
+    let lines: String = keys.iter().map(|key| format!("{key} = \"{}\"\n", url(key))).collect();
+    let more: String =
+        other.iter().filter(|(k, _)| !keys.contains(k)).map(|(k, v)| format!("{k} = \"{v}\"\n")).collect();
+    format!("{lines}{more}{section}")
+}
+
+#[test]
+fn urls_without_tls_are_refused_by_name_where_tls_is_required() {
+    let required = "[berth]\nrequire-tls = true";
+    assert!(from_file(&urls(required, &[])).is_ok());
+    for key in ["client-urls", "peer-urls", "advertise-client-urls", "advertise-peer-urls", "join", "initial-cluster"] {
+        let plain =
+            if key == "initial-cluster" { "a=https://10.0.0.1:1,b=http://10.0.0.2:1" } else { "http://127.0.0.1:1" };
+        let holds = plain.rsplit(',').next().unwrap();
+        let text = format!("berth.require-tls is set, but {key} holds {holds}");
+        assert_eq!(refused(&urls(required, &[(key, plain)])), text);
+        assert!(from_file(&urls("", &[(key, plain)])).is_ok(), "{key}: http:// is permission enough otherwise");
+    }
+}
+
+#[test]
+fn roles_need_names_on_every_port() {
+    let roles = "[security]\ncacert-path = \"ca.pem\"\n[berth]\nrole-admin = [\"ops\"]";
+    let no_name = |key: &str, url: &str| {
+        format!("berth.role-* needs https:// URLs, but {key} holds {url}: who shows no certificate has no name")
+    };
+    assert!(from_file(&urls(roles, &[])).is_ok());
+    assert_eq!(
+        refused(&urls("[berth]\nrole-read = []", &[])),
+        "berth.role-* needs security.cacert-path: who shows no certificate has no name"
+    );
+    let (loopback, outside) = ("http://127.0.0.1:2380", "http://10.0.0.1:2380");
+    assert_eq!(refused(&urls(roles, &[("client-urls", loopback)])), no_name("client-urls", loopback));
+    for key in ["peer-urls", "advertise-peer-urls"] {
+        assert_eq!(refused(&urls(roles, &[(key, outside)])), no_name(key, outside));
+        // Among others, also on one machine: they could not talk to each other.
+        let others = ("initial-cluster", "a=http://127.0.0.1:1,b=http://127.0.0.1:2");
+        assert_eq!(refused(&urls(roles, &[(key, loopback), others])), no_name(key, loopback));
+        let join = ("join", "https://10.0.0.2:2379");
+        assert_eq!(refused(&urls(roles, &[(key, loopback), join])), no_name(key, loopback));
+    }
+    // Alone, with the peer URLs that PD has by default, nobody is let in there anyway.
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let url = format!("http://{host}:2380");
+        assert!(from_file(&urls(roles, &[("peer-urls", &url), ("advertise-peer-urls", &url)])).is_ok(), "{host}");
+    }
 }

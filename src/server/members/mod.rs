@@ -32,8 +32,8 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Of a member that has no state yet. All of it ends with `ended`.
-    pub(super) fn open(name: &str, ended: CancellationToken) -> Self {
-        Self { here: Arc::new(Here::new(name.to_owned(), ended.clone())), ended }
+    pub(super) fn open(config: &Config, log: &Logger, ended: CancellationToken) -> Self {
+        Self { here: Arc::new(Here::new(config, log.clone(), ended.clone())), ended }
     }
 
     /// What the peer port serves.

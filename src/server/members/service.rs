@@ -1,9 +1,14 @@
 //! The peer port's service: takes messages of other members, and says who is here.
 //!
-//! Owns: what is checked before a message is passed on. Must not know: what a message says; who leads.
+//! Owns: who may call, and what is checked before a message is passed on. Must not know: what a message says; who leads.
 
 use std::sync::{Arc, OnceLock};
 
+use axum::{
+    extract::{Request as HttpRequest, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response as HttpResponse,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
@@ -12,7 +17,11 @@ use super::{
     warm,
 };
 use crate::{
-    api::App,
+    api::{
+        App,
+        roles::{self, Role},
+    },
+    config::{BerthConfig, Config},
     meta::{MAX_PEER_MESSAGE, Meta, PeerError},
     model::MemberId,
     proto::{
@@ -23,6 +32,7 @@ use crate::{
         berth_warm::warm_server::WarmServer,
     },
     server::REMOVED,
+    telemetry::log::Logger,
 };
 
 /// Longest parcel: the longest message, beside shorter ones.
@@ -33,6 +43,8 @@ const MAX_URLS: usize = 4096;
 /// What the peer port answers from. It is there before this member has state: those who begin together ask each other.
 pub(in crate::server) struct Here {
     name: String,
+    berth: BerthConfig,
+    log: Logger,
     meta: OnceLock<(Meta, Mail)>,
     app: OnceLock<Arc<App>>,
     ended: CancellationToken,
@@ -45,8 +57,9 @@ impl std::fmt::Debug for Here {
 }
 
 impl Here {
-    pub(super) fn new(name: String, ended: CancellationToken) -> Self {
-        Self { name, meta: OnceLock::new(), app: OnceLock::new(), ended }
+    pub(super) fn new(config: &Config, log: Logger, ended: CancellationToken) -> Self {
+        let (name, berth) = (config.name.clone(), config.berth.clone());
+        Self { name, berth, log, meta: OnceLock::new(), app: OnceLock::new(), ended }
     }
 
     /// This member has state from here on.
@@ -94,8 +107,17 @@ impl Here {
 /// The routes of the peer port.
 pub(super) fn router(here: Arc<Here>) -> axum::Router {
     let warm = WarmServer::new(warm::Service(here.clone()));
-    let service = PeerServer::new(Service(here)).max_decoding_message_size(MAX_PARCEL);
-    tonic::service::Routes::new(service).add_service(warm).into_axum_router()
+    let service = PeerServer::new(Service(here.clone())).max_decoding_message_size(MAX_PARCEL);
+    let routes = tonic::service::Routes::new(service).add_service(warm).into_axum_router();
+    routes.layer(from_fn_with_state(here, members_only))
+}
+
+/// Refuses who is no member, where roles are in force: messages of the group are believed, and the warm copy holds all regions.
+async fn members_only(State(here): State<Arc<Here>>, request: HttpRequest, next: Next) -> HttpResponse {
+    match roles::admit_grpc(&here.berth, &here.log, &request, Role::Admin) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => Status::permission_denied(denied.to_string()).into_http(),
+    }
 }
 
 #[derive(Debug)]

@@ -129,6 +129,11 @@ impl Logger {
         Self::new(Sink::None, Level::Fatal, Style::default(), 0, Wall::default)
     }
 
+    /// The time that a line written now would show.
+    pub fn now(&self) -> Wall {
+        (self.0.clock)()
+    }
+
     /// The lowest level that is written.
     pub fn level(&self) -> Level {
         Level::from_raw(self.0.level.load(Ordering::Relaxed))
