@@ -80,6 +80,7 @@ impl World {
             rules: Arc::new(RuleSet::new(vec![Arc::new(rule)], vec![]).unwrap()),
             labels: Arc::new(LabelIndex::default()),
             version: "8.5.0".parse().unwrap(),
+            reject_leader: Arc::default(),
             table_keys: true,
         };
         let mut world = Self {

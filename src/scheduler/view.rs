@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{placement::RuleSet, region_label::LabelIndex};
 use crate::{
     config::{BerthConfig, ReplicationConfig, ScheduleConfig},
-    model::{ClusterVersion, Mono, Now, PeerId, StoreId},
+    model::{ClusterVersion, Mono, Now, PeerId, StoreId, StoreLabel},
     store::{RegionIndex, StoreInfo},
 };
 
@@ -30,6 +30,8 @@ pub struct Settings {
     pub labels: Arc<LabelIndex>,
     /// Cluster version.
     pub version: ClusterVersion,
+    /// Labels of stores that shall not lead (label property `reject-leader`).
+    pub reject_leader: Arc<[StoreLabel]>,
     /// Whether keys are those of tables (`pd-server.key-type`).
     pub table_keys: bool,
 }

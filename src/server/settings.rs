@@ -84,6 +84,7 @@ impl Kept {
             rules: Arc::new(self.rules.clone().unwrap_or_else(default)),
             labels: Arc::new(self.labels.clone()),
             version: state.cluster_version.clone().unwrap_or_default(),
+            reject_leader: dynamic.label_property.get(REJECT_LEADER).cloned().unwrap_or_default().into(),
             table_keys: dynamic.pd_server.key_type == "table",
         }
     }

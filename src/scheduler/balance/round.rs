@@ -67,7 +67,7 @@ impl Why {
                 Refusal::Tombstone => "StoreRemoved",
                 Refusal::Offline => "StoreRemoving",
                 Refusal::Down => "StoreDown",
-                Refusal::PauseLeader => "StoreRejectLeader",
+                Refusal::PauseLeader | Refusal::RejectLeader => "StoreRejectLeader",
                 Refusal::Isolation | Refusal::Distinct => "StoreNotMatchIsolation",
                 Refusal::Disconnected => "StoreDisconnected",
                 Refusal::Busy => "StoreBusy",

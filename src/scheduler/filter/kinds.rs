@@ -19,6 +19,8 @@ pub enum Refusal {
     Down,
     /// Leaders may not move there now.
     PauseLeader,
+    /// Leaders shall not be there (label property `reject-leader`).
+    RejectLeader,
     /// Its labels are not what the rule asks for.
     LabelConstraint,
     /// It would lie too near to another peer (`isolation-level`).
@@ -40,7 +42,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 16] = [
+    const ALL: [Refusal; 17] = [
         Refusal::Excluded,
         Refusal::StorageThreshold,
         Refusal::SpecialUse,
@@ -48,6 +50,7 @@ impl Refusal {
         Refusal::Offline,
         Refusal::Down,
         Refusal::PauseLeader,
+        Refusal::RejectLeader,
         Refusal::LabelConstraint,
         Refusal::Isolation,
         Refusal::Distinct,
@@ -74,6 +77,7 @@ impl Refusal {
             Refusal::Offline => "store-state-offline-filter",
             Refusal::Down => "store-state-down-filter",
             Refusal::PauseLeader => "store-state-pause-leader-filter",
+            Refusal::RejectLeader => "store-state-reject-leader-filter",
             Refusal::LabelConstraint => "label-constraint-filter",
             Refusal::Isolation => "isolation-filter",
             Refusal::Distinct => "distinct-filter",

@@ -17,7 +17,7 @@ pub use self::{
     choice::{Candidate, Choice, SCORES_KEPT, candidates, choose_target, score_of, target_refusal},
     kinds::Refusal,
     lens::Lens,
-    source::{leader_refusal, source_refusal},
+    source::{leader_refusal, rejects_leaders, source_refusal},
     store::{Standing, is_disconnected, is_down, liveness, standing, state_refusal},
     target::{Wanted, needs_tokens, standing_refusal},
 };

@@ -28,4 +28,10 @@ pub fn leader_refusal(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Refus
         .or_else(|| (store.pause_leader_in > 0).then_some(Refusal::PauseLeader))
         .or_else(|| is_disconnected(view, store).then_some(Refusal::Disconnected))
         .or_else(|| store.stats.is_busy.then_some(Refusal::Busy))
+        .or_else(|| rejects_leaders(view, store).then_some(Refusal::RejectLeader))
+}
+
+/// Whether a label of the store says that it shall not lead.
+pub fn rejects_leaders(view: &ClusterView<'_>, store: &StoreInfo) -> bool {
+    view.settings.reject_leader.iter().any(|label| store.record.label(&label.key) == label.value)
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns: who may take the leadership over and who takes it best. Must not know: the order of steps.
 //!
-//! The rule, as recordings show it: the candidates are the voters that the region shall have, on stores that take leaders (a
-//! busy one does not). One that is asked to lead by its role comes first, then those on stores in service, then the present
+//! The rule, as recordings show it: the candidates are the voters with data that the region shall have, on stores that take
+//! leaders (a busy one does not). One that is asked to lead by its role comes first, then those on stores in service, then the present
 //! leader, then peers that vote already, then peers that are there already. Of what is left, recorded drains of evenly filled
 //! stores show the smallest store id, and a recorded walk shows store 5 before store 3 when store 3 leads more regions. Berth
 //! takes the store with the fewest leaders for its weight, then the smallest id: that agrees with both and needs no chance.
@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     model::{NodeState, Peer, Region, Role, RuleRole, StoreId, StoreState},
-    scheduler::{placement::labels, view::ClusterView},
+    scheduler::{filter::rejects_leaders, placement::labels, view::ClusterView},
     store::{Liveness, StoreInfo},
 };
 
@@ -58,7 +58,8 @@ impl Candidates<'_> {
 
     /// Whether the peer that `store` shall have may lead.
     pub(super) fn allows(&self, store: StoreId, force: bool) -> bool {
-        let votes = self.target.get(&store).is_some_and(|p| matches!(p.role, Role::Voter | Role::IncomingVoter));
+        let leads = |p: &Peer| matches!(p.role, Role::Voter | Role::IncomingVoter) && !p.is_witness;
+        let votes = self.target.get(&store).is_some_and(leads);
         if !votes || matches!(self.roles.get(&store), Some(RuleRole::Follower | RuleRole::Learner)) {
             return false;
         }
@@ -76,6 +77,7 @@ impl Candidates<'_> {
     fn takes_leaders(&self, store: &StoreInfo) -> bool {
         let down_after = self.view.settings.schedule.max_store_down_time.get();
         store.pause_leader_in == 0
+            && !rejects_leaders(&self.view, store)
             && !store.stats.is_busy
             && store.liveness(self.view.leader_since, self.view.now.mono, down_after) == Liveness::Connected
     }

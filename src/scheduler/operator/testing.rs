@@ -59,6 +59,7 @@ impl World {
                 rules: Arc::new(RuleSet::new(vec![Arc::new(rule)], Vec::new()).unwrap()),
                 labels: Arc::new(LabelIndex::default()),
                 version: "8.5.0".parse().unwrap(),
+                reject_leader: Arc::default(),
                 table_keys: true,
             },
             now: Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000_000_000) },
