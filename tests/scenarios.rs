@@ -16,7 +16,7 @@ use berth::world::{
 /// Fewer files would mean that some were lost.
 const MIN_FILES: usize = 112;
 /// Seeds that meet what is known and not mended yet, by what their failure says: a merge hands the lead to a witness while it makes the
-/// peers of two regions alike, and a witness that got data without joint consensus keeps it.
+/// peers of two regions alike, and where the fit gives the leader's peer to a witness rule, that peer never becomes one.
 const KNOWN_TO_FAIL: [(u64, &str); 6] = [
     (14, "it is a witness"),
     (27, "expect placed"),
