@@ -106,6 +106,13 @@ impl Site {
         text.lines().filter_map(of).collect()
     }
 
+    /// The age of the oldest rule that holds scheduling, as the metrics tell it.
+    async fn deny_age(&self) -> f64 {
+        let text = self.http.get("/metrics").await.unwrap();
+        let found = text.lines().find_map(|line| line.strip_prefix("berth_region_label_deny_age_seconds "));
+        found.unwrap_or_else(|| panic!("no such metric in {text}")).parse().unwrap()
+    }
+
     async fn end(self) {
         let report = self.nodes.end().await;
         assert!(report.passed(), "{report}");
@@ -141,6 +148,7 @@ async fn a_drain_that_a_rule_holds_is_foreseen_explained_and_let_go() {
     let drain = until_only_denied(&site).await;
     explained(&site, &drain, &held).await;
     metrics_agree(&site).await;
+    alerts_can_be_evaluated(&site).await;
 
     let (method, path) = call_in(drain["groups"][0]["remedy"].as_str().unwrap());
     assert_eq!(site.ask(method, &path).await.status, 200);
@@ -149,6 +157,8 @@ async fn a_drain_that_a_rule_holds_is_foreseen_explained_and_let_go() {
     operators_agree(&site, before, held[0]).await;
     let gone = || async { site.series("berth_drain_regions_left").await.is_empty().then_some(()) };
     eventually("no metrics of the drain", PATIENCE, gone).await;
+    let none = || async { (site.deny_age().await == 0.0).then_some(()) };
+    eventually("no rule that holds", PATIENCE, none).await;
     site.nodes.until("an empty store", PATIENCE, |v| v.counters.executed_total() > 0).await;
     assert_eq!(site.nodes.peers(VICTIM), 0);
     site.end().await;
@@ -276,6 +286,45 @@ async fn metrics_agree(site: &Site) {
     let oldest = site.series("berth_drain_oldest_blocked_seconds").await[&denied];
     let age = number(&drain["groups"][0]["oldest_seconds"]);
     assert!(oldest > 0.0 && oldest <= age && age - oldest < 15.0, "{oldest} {age}");
+    let label_age = || async { Some(site.deny_age().await).filter(|age| *age > 0.0) };
+    let label_age = eventually("the age of the rule", PATIENCE, label_age).await;
+    assert!(
+        label_age >= oldest && label_age < oldest + 60.0,
+        "the rule was set before the drain: {label_age} {oldest}"
+    );
+}
+
+/// Every metric and label that an alert looks at is served while a drain is held.
+async fn alerts_can_be_evaluated(site: &Site) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/berth.rules.yml");
+    let rules = std::fs::read_to_string(path).unwrap();
+    let served = site.http.get("/metrics").await.unwrap();
+    // The expression of a rule stands between `expr:` and `for:`.
+    let exprs: Vec<&str> = rules.split("expr:").skip(1).map(|rest| rest.split("for:").next().unwrap()).collect();
+    let name = regex::Regex::new(r"\b(?:pd|berth)_[a-z_]+").unwrap();
+    let selected = regex::Regex::new(r"\b((?:pd|berth)_[a-z_]+)\{([a-z_]+)").unwrap();
+    let joined = regex::Regex::new(r"(?:on|group_left) \(([^)]*)\)").unwrap();
+    for expr in &exprs {
+        let series = |name: &str| -> Vec<&str> {
+            let rest = served.lines().filter_map(|line| line.strip_prefix(name));
+            rest.filter(|rest| rest.starts_with(['{', ' '])).collect()
+        };
+        for found in name.find_iter(expr) {
+            assert!(!series(found.as_str()).is_empty(), "{} is not served: {expr}", found.as_str());
+        }
+        for found in selected.captures_iter(expr) {
+            let label = format!("{}=\"", &found[2]);
+            assert!(series(&found[1]).iter().all(|rest| rest.contains(&label)), "{} has no {}", &found[1], &found[2]);
+        }
+        // A label that is joined on or carried over is one of the last family's; Prometheus adds where a series was read.
+        let last = name.find_iter(expr).last().unwrap().as_str();
+        for label in joined.captures_iter(expr).flat_map(|c| c[1].split(", ").map(str::to_owned).collect::<Vec<_>>()) {
+            let given = ["job", "instance"].contains(&label.as_str());
+            let label = format!("{label}=\"");
+            assert!(given || series(last).iter().all(|rest| rest.contains(&label)), "{last} has no {label}");
+        }
+    }
+    assert!(exprs.len() >= 7, "{}", exprs.len());
 }
 
 /// The operators of the drain: as many as there were regions, and the same by id, region and store.

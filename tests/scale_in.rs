@@ -25,10 +25,14 @@ use berth::{
         flags::Flags,
         load::{self, Host},
     },
-    model::{Clock, StoreId},
-    scheduler::checker::pause::CheckerName,
+    model::{Clock, Now, StoreId, StoreState},
+    scheduler::{
+        checker::pause::CheckerName,
+        cluster::tap::{Input, Tap},
+        operator::Operator,
+    },
     server::{Server, clock::SystemClock},
-    sim::{FleetOptions, FleetReport, StopStore},
+    sim::{FaultOptions, FleetOptions, FleetReport, FleetView, StopStore},
     telemetry::log::{Level, Logger, Sink, Style},
 };
 use common::{
@@ -435,6 +439,87 @@ async fn a_store_that_is_away_for_a_while_is_drained_all_the_same() {
     let (report, _) = site.end().await;
     assert!(report.passed(), "{report}");
     assert_eq!(report.counters.store_stops, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_ends_safely_among_nodes_that_go_wrong_in_every_way() {
+    let mut options = small(5, 200);
+    options.check_empty = Some(VICTIM);
+    // The mix of `berth sim --faults`, more often than there, and an outage that surely falls into the drain.
+    let lasts = Some(Duration::from_secs(3));
+    options.fault = FaultOptions {
+        faults: true,
+        leader_changes: 600.0,
+        splits: 120.0,
+        slow_snapshots: 30.0,
+        stale_heartbeats: 20.0,
+        stop_store: vec![StopStore { ordinal: 3, after: Duration::from_secs(4), lasts }],
+        ..FaultOptions::default()
+    };
+    let mut site = Site::start(options).await;
+    site.without_balance().await;
+    site.limit_all(200).await;
+    site.must("DELETE", &format!("/pd/api/v1/store/{VICTIM}"), None).await;
+    let view = site.nodes.until("the outage", PATIENCE, |v| v.counters.store_stops > 0).await;
+    assert!(view.store(StoreId(VICTIM)).unwrap().peers > 0, "it falls into the drain");
+    site.limit_all(3000).await;
+    site.until_state(VICTIM, "Tombstone").await;
+    let back = |v: &FleetView| v.stores.iter().all(|s| s.buried || s.connected);
+    site.nodes.until("all stores that are left", PATIENCE, back).await;
+    site.until_idle().await;
+    let (report, _) = site.end().await;
+    assert!(report.passed(), "{report}");
+    let c = &report.counters;
+    assert!(c.elections > 20 && c.splits > 5 && c.snapshots > 100 && c.stale_heartbeats > 20, "{report}");
+}
+
+/// What was decided from the moment that a store is Offline: each input, whether it is a tick, and how many operators it started.
+#[derive(Default)]
+struct Decided(Mutex<Option<Vec<(bool, usize)>>>);
+
+impl Tap for Decided {
+    fn input(&self, _: Option<Now>, input: Input<'_>) {
+        let mut decided = self.0.lock();
+        match (input, decided.as_mut()) {
+            (Input::PutStore(record), None) if record.state == StoreState::Offline => *decided = Some(vec![(false, 0)]),
+            (input, Some(decided)) => decided.push((matches!(input, Input::Tick), 0)),
+            _ => {}
+        }
+    }
+
+    fn started(&self, _: &Operator) {
+        if let Some(last) = self.0.lock().as_mut().and_then(|decided| decided.last_mut()) {
+            last.1 += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_tick_after_the_delete_starts_operators_and_so_does_each_one_until_all_are_under_way() {
+    // Nodes that do nothing: what is started stays under way, and no limit but the given ones can bind.
+    let idle = Duration::from_secs(3600);
+    let options = FleetOptions { step_delay: idle, region_size: 24, ..small(6, 20_000) };
+    let site = Site::start(options).await;
+    site.without_balance().await;
+    site.limit_all(200_000_000).await;
+    site.must("POST", "/pd/api/v1/config", Some(json!({ "replica-schedule-limit": 100_000 }))).await;
+    let cluster = site.server.app.cluster.clone();
+    cluster.cancel_all_operators(site.server.app.now());
+    let drained = cluster.regions().summary(StoreId(VICTIM)).region_count;
+    assert!(drained >= 10_000, "{drained}");
+    let decided = Arc::new(Decided::default());
+    cluster.listen(decided.clone());
+    site.must("DELETE", &format!("/pd/api/v1/store/{VICTIM}"), None).await;
+    let all = || async { (cluster.operators().len() as u64 == drained).then_some(()) };
+    eventually("an operator for every region", PATIENCE, all).await;
+    let inputs = decided.0.lock().clone().unwrap();
+    let last = inputs.iter().rposition(|(_, started)| *started > 0).unwrap();
+    let ticks: Vec<usize> = inputs[..=last].iter().filter(|(is_tick, _)| *is_tick).map(|(_, n)| *n).collect();
+    println!("{} operators in {} ticks: {ticks:?}", ticks.iter().sum::<usize>(), ticks.len());
+    assert_eq!(ticks.iter().sum::<usize>() as u64, drained, "ticks start them");
+    assert!(ticks.iter().all(|started| *started > 0), "no tick is idle while limits allow: {ticks:?}");
+    let (report, _) = site.end().await;
+    assert!(report.passed(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,9 +30,6 @@ use common::{
 };
 use regex::Regex;
 
-/// Walks that need what is not built: splitting by operator (7) and merging (8).
-const LEFT_OUT: &[&str] = &["7", "8"];
-
 /// How long a command may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long nothing must come where nothing is recorded.
@@ -160,9 +157,6 @@ async fn commands_are_those_of_pd() {
     let mut walk = Walk::set_up(&compat).await;
     let (mut done, mut wrong) = (0, Vec::new());
     for (title, events) in &walks {
-        if LEFT_OUT.contains(&title.split(' ').next().unwrap_or_default()) {
-            continue;
-        }
         for (at, event) in events.iter().enumerate() {
             if let Err(why) = walk.take(event).await {
                 wrong.push(format!("walk {title}, event {at}: {why}"));

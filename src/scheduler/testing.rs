@@ -79,9 +79,9 @@ impl World {
             berth: Arc::new(BerthConfig::default()),
             rules: rules.clone(),
             replicas: rules,
-            reject_leader: Arc::default(),
             labels: Arc::new(LabelIndex::default()),
             version: "8.5.0".parse().unwrap(),
+            reject_leader: Arc::default(),
             table_keys: true,
         };
         let mut world = Self {

@@ -6,19 +6,25 @@ mod checks;
 mod hot;
 mod places;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::drains;
 use crate::{
-    api::App,
+    api::{App, rows},
     meta::Change,
-    model::{KeyRange, Mono, NodeState, Region, StoreId, StoreRecord, StoreState},
+    model::{KeyRange, Mono, NodeState, Region, RegionLabelRule, StoreId, StoreRecord, StoreState},
     scheduler::{
         balance::Kind,
+        checker::deny,
         effect::Event,
         operator::{CancelReason, Operator, Status, Step},
         outcome::ScheduleLimit,
         progress,
+        region_label::{LabelIndex, holds},
         region_state::{self, Flag},
         score,
         view::ClusterView,
@@ -261,6 +267,19 @@ fn rules(app: &App) {
         gauge.with_label_values(&[kind]).set(value as f64);
     }
     metrics.patrol.unmet_rules.set(app.cluster.unmet_rules(app.now()).len() as f64);
+    metrics.patrol.deny_age.set(oldest_deny(app, &settings.labels).as_secs_f64());
+}
+
+/// How long ago the oldest of the rules that say `schedule=deny` now was set. Only their rows are read: importers set some, not the
+/// rules by the thousand that databases keep for other labels.
+fn oldest_deny(app: &App, labels: &LabelIndex) -> Duration {
+    let (state, now) = (app.meta.state(), app.now().wall);
+    let denies =
+        |rule: &&Arc<RegionLabelRule>| rule.labels.iter().any(|l| holds(l, now) && deny::is_deny(&l.key, &l.value));
+    let set_at = |rule: &Arc<RegionLabelRule>| rows::label_set_by(state.label_rules.get(&rule.id)?).map(|by| by.at());
+    let oldest = labels.from("").filter(denies).filter_map(set_at).min();
+    let age = oldest.map_or(0, |at| now.0.saturating_sub(at.0));
+    Duration::from_nanos(u64::try_from(age).unwrap_or(0))
 }
 
 /// Which of the counts of `pd_cluster_status` a store belongs to.

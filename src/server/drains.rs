@@ -164,6 +164,14 @@ mod tests {
         }
     }
 
+    /// The labels that an expression joins on or selects by.
+    fn labels_of(expr: &str) -> BTreeSet<&str> {
+        let list = regex::Regex::new(r"(?:on|by|ignoring|group_left|group_right) ?\(([^)]*)\)").unwrap();
+        let selected = regex::Regex::new(r"[{,] ?([a-z_]+) ?[=!]").unwrap();
+        let listed = list.captures_iter(expr).flat_map(|c| c.get(1).unwrap().as_str().split(',').map(str::trim));
+        listed.chain(selected.captures_iter(expr).map(|c| c.get(1).unwrap().as_str())).collect()
+    }
+
     #[test]
     fn alert_rules_are_yaml_and_name_metrics_that_exist() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/berth.rules.yml");
@@ -171,21 +179,29 @@ mod tests {
         let mut lines = Lines::of(&text);
         let rules = lines.value(0);
         assert!(lines.0.is_empty(), "left over: {:?}", lines.0);
-        let families: BTreeSet<&str> = Metrics::families().map(|f| f.name).collect();
+        let families: BTreeMap<&str, &[&str]> = Metrics::families().map(|f| (f.name, f.labels)).collect();
         let word = regex::Regex::new("(pd|berth|grpc)_[a-z_]+").unwrap();
         let mut alerts = BTreeSet::new();
         for rule in rules.get("groups").list().iter().flat_map(|g| g.get("rules").list()) {
             let expr = rule.get("expr").text();
             let named: Vec<&str> = word.find_iter(expr).map(|m| m.as_str()).collect();
             assert!(!named.is_empty(), "{expr} names no metric");
-            assert!(named.iter().all(|name| families.contains(name)), "{named:?}");
+            assert!(named.iter().all(|name| families.contains_key(name)), "{named:?}");
+            // Prometheus gives each series the first two.
+            let mut known = BTreeSet::from(["job", "instance"]);
+            known.extend(named.iter().flat_map(|name| families[name]));
+            assert!(labels_of(expr).is_subset(&known), "{expr}: {known:?}");
+            // A join of two families by the store alone would mix clusters that one Prometheus looks at.
+            if let Some((_, on)) = expr.split_once("on (") {
+                assert!(on.starts_with("job, instance, "), "{expr}");
+            }
             assert!(["warning", "critical"].contains(&rule.get("labels").get("severity").text()));
             assert!(rule.get("for").text().ends_with(['m', 's']));
             let told = rule.get("annotations");
             assert!(!told.get("summary").text().is_empty() && told.get("description").text().contains("/berth/v1/"));
             alerts.insert(rule.get("alert").text());
         }
-        let wanted = ["BerthDrainStalled", "BerthDrainHeldByOldDenyRule", "BerthPatrolSlow"];
+        let wanted = ["BerthDrainStalled", "BerthDrainHeldByOldDenyRule", "BerthOldDenyRule", "BerthPatrolSlow"];
         assert!(wanted.iter().all(|alert| alerts.contains(alert)), "{alerts:?}");
     }
 }

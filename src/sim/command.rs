@@ -59,6 +59,8 @@ pub enum Command {
         /// The epoch that the target must still have.
         epoch: Epoch,
     },
+    /// Make peers witnesses, or give them data, as each says.
+    SwitchWitnesses(Vec<(PeerId, bool)>),
 }
 
 /// Sorts of commands, for counting.
@@ -81,6 +83,8 @@ pub enum CommandKind {
     Split,
     /// A merge.
     Merge,
+    /// Peers become witnesses, or get data.
+    SwitchWitness,
 }
 
 impl Command {
@@ -99,6 +103,7 @@ impl Command {
             Command::TransferLeader(_) => CommandKind::TransferLeader,
             Command::Split(_) => CommandKind::Split,
             Command::Merge { .. } => CommandKind::Merge,
+            Command::SwitchWitnesses(_) => CommandKind::SwitchWitness,
         }
     }
 }
@@ -161,7 +166,7 @@ pub enum Rejection {
 /// Reads a message; `None` when it holds no command (an error header, or an empty message that only keeps the stream open).
 ///
 /// # Errors
-/// [`Rejection::Unsupported`] for witness switches, split toggles, unknown change types and lists without a sensible length.
+/// [`Rejection::Unsupported`] for split toggles, unknown change types and lists without a sensible length.
 pub(super) fn decode(message: &pdpb::RegionHeartbeatResponse) -> Result<Option<Order>, Rejection> {
     if message.region_id == 0 || message.header.as_ref().is_some_and(|h| h.error.is_some()) {
         return Ok(None);
@@ -180,7 +185,13 @@ pub(super) fn decode(message: &pdpb::RegionHeartbeatResponse) -> Result<Option<O
         merge_of(merge.target.as_ref())?
     } else if let Some(split) = &message.split_region {
         split_of(split)?
-    } else if message.switch_witnesses.is_some() || message.change_split.is_some() {
+    } else if let Some(switches) = &message.switch_witnesses {
+        if switches.switch_witnesses.len() > MAX_CHANGES {
+            return Err(Rejection::Unsupported);
+        }
+        let switch = |s: &pdpb::SwitchWitness| (PeerId(s.peer_id), s.is_witness);
+        Command::SwitchWitnesses(switches.switch_witnesses.iter().map(switch).collect())
+    } else if message.change_split.is_some() {
         return Err(Rejection::Unsupported);
     } else {
         return Ok(None);

@@ -23,7 +23,7 @@ mod wire;
 
 pub use command::{Change, ChangeKind, Command, CommandKind, Order, Rejection, SplitAt};
 pub use driver::{Observer, SimError, run};
-pub use fleet::{Fleet, FleetView, Incoming, Outgoing, Snapshots, StoreView};
+pub use fleet::{Fleet, FleetView, Flow, Incoming, Outgoing, Snapshots, StoreView};
 pub(crate) use layout::row_key;
 pub use layout::{IdSpan, IdSpans, LayoutError};
 pub use options::{FaultOptions, FleetOptions, LayoutKind, StopStore, parse_duration};

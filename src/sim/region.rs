@@ -190,9 +190,35 @@ impl SimRegion {
         arrived
     }
 
+    /// What switching these peers to witnesses, or back, would make of the membership. One that gets data waits for it.
+    ///
+    /// # Errors
+    /// The reason why a node would refuse.
+    pub fn plan_switch(&self, switches: &[(PeerId, bool)]) -> Result<Membership, Rejection> {
+        if self.in_joint_state() {
+            return Err(Rejection::InJointState);
+        }
+        let mut plan = Membership { peers: self.peers.clone(), conf_ver: 0, added: Vec::new(), removed: Vec::new() };
+        for (id, is_witness) in switches {
+            let peer = plan.peers.iter_mut().find(|p| p.id == *id).ok_or(Rejection::UnknownPeer)?;
+            if *is_witness && self.leader == Some(*id) {
+                return Err(Rejection::RemovesLeader);
+            }
+            if peer.is_witness == *is_witness {
+                return Err(Rejection::NothingToDo);
+            }
+            peer.is_witness = *is_witness;
+            plan.conf_ver += 1;
+            if !is_witness {
+                plan.added.push(*peer);
+            }
+        }
+        Ok(plan)
+    }
+
     /// Whether `peer` may lead: it votes, will still vote after a joint state, and has the data.
     pub fn may_lead(&self, peer: PeerId) -> bool {
-        let votes = |p: &Peer| matches!(p.role, Role::Voter | Role::IncomingVoter);
+        let votes = |p: &Peer| matches!(p.role, Role::Voter | Role::IncomingVoter) && !p.is_witness;
         self.peer(peer).is_some_and(votes) && !self.waits_for_snapshot(peer)
     }
 
@@ -255,7 +281,7 @@ impl SimRegion {
         let touches = |a: &KeyRange, b: &KeyRange| !a.end.is_empty() && a.end == b.start;
         let calm = |r: &SimRegion| !r.in_joint_state() && r.waiting.is_empty() && r.leader.is_some();
         let stands = |r: &SimRegion| {
-            let mut all: Vec<_> = r.peers.iter().map(|p| (p.store, p.role)).collect();
+            let mut all: Vec<_> = r.peers.iter().map(|p| (p.store, p.role, p.is_witness)).collect();
             all.sort();
             all
         };

@@ -7,11 +7,29 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use rand::{Rng, SeedableRng, seq::IteratorRandom};
+use rand::{
+    Rng, SeedableRng,
+    seq::{IndexedRandom, IteratorRandom},
+};
 use rand_chacha::ChaCha8Rng;
 
 /// How long everything may take to come right after the last fault.
 const MENDED_WITHIN: &str = "30m";
+
+/// What a cluster is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sort {
+    /// Three voters, anywhere or in zones, sometimes one store apart.
+    Plain,
+    /// Placement rules are off.
+    WithoutRules,
+    /// Two column stores, and learners on them.
+    Columns,
+    /// A leader that may not be everywhere, and followers.
+    Roles,
+    /// One of the three voters is a witness.
+    Witnesses,
+}
 
 struct Maker {
     rng: ChaCha8Rng,
@@ -31,8 +49,13 @@ struct Maker {
     rule: bool,
     /// The schedulers of a fresh cluster run.
     schedulers: bool,
-    /// The store of evict-leader.
-    evicted: Option<u64>,
+    /// The scheduler that a person added last and that works against the others, as it is taken away.
+    added: Option<String>,
+    sort: Sort,
+    /// Column stores; they come after the others.
+    columns: BTreeSet<u64>,
+    /// Regions with traffic of their own.
+    busy: BTreeSet<u64>,
 }
 
 /// The scenario of a seed: the same text each time.
@@ -40,13 +63,26 @@ pub fn scenario(seed: u64) -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let stores = rng.random_range(4..=7);
     let regions = if rng.random_bool(0.2) { rng.random_range(30..=60) } else { rng.random_range(6..=24) };
-    let up = (1..=stores).collect();
-    let text = String::new();
-    let (drained, labels) = (BTreeSet::new(), 0);
-    let (down, cut, evicted) = (None, None, None);
-    let (rule, schedulers) = (false, false);
-    let mut maker =
-        Maker { rng, text, at: 0, stores, regions, up, drained, down, cut, labels, rule, schedulers, evicted };
+    let sort =
+        *[Sort::WithoutRules, Sort::Columns, Sort::Roles, Sort::Witnesses].choose(&mut rng).unwrap_or(&Sort::Plain);
+    let mut maker = Maker {
+        sort: if rng.random_bool(0.5) { Sort::Plain } else { sort },
+        schedulers: rng.random_bool(0.4),
+        rng,
+        text: String::new(),
+        at: 0,
+        stores,
+        regions,
+        up: (1..=stores).collect(),
+        drained: BTreeSet::new(),
+        down: None,
+        cut: None,
+        labels: 0,
+        rule: false,
+        added: None,
+        columns: BTreeSet::new(),
+        busy: BTreeSet::new(),
+    };
     maker.cluster(seed);
     let events = maker.rng.random_range(5..=14);
     for _ in 0..events {
@@ -63,11 +99,28 @@ impl Maker {
 
     fn cluster(&mut self, seed: u64) {
         let size = *[4, 10, 96, 300].iter().choose(&mut self.rng).unwrap_or(&96);
-        let zones = self.rng.random_range(0..3_u32);
+        let zones = if self.sort == Sort::Roles { 1 } else { self.rng.random_range(0..3_u32) };
         let labels = if zones == 0 { "" } else { " zone=z1,z2,z3" };
-        let _ =
-            writeln!(self.text, "seed {seed}\nstores {}{labels}\nregions {} size {size}", self.stores, self.regions);
-        self.schedulers = self.rng.random_bool(0.3);
+        // Old stores know neither joint states nor witnesses.
+        let is_old = self.sort != Sort::Witnesses && self.rng.random_bool(0.1);
+        let version = if is_old { " version=4.0.16" } else { "" };
+        let _ = writeln!(self.text, "seed {seed}\nstores {}{labels}{version}", self.stores);
+        let on = if self.sort == Sort::Columns { self.columns(version) } else { "" };
+        let _ = writeln!(self.text, "regions {} size {size}{on}", self.regions);
+        if self.rng.random_bool(0.15) {
+            let _ = writeln!(self.text, "config schedule.enable-joint-consensus false");
+        }
+        match self.sort {
+            Sort::WithoutRules => _ = writeln!(self.text, "config replication.enable-placement-rules false"),
+            Sort::Witnesses => {
+                // What a peer got in an outage it keeps for this long, an hour by default.
+                let _ = writeln!(
+                    self.text,
+                    "config schedule.enable-witness true\nconfig schedule.switch-witness-interval 2m"
+                );
+            }
+            Sort::Plain | Sort::Columns | Sort::Roles => {}
+        }
         if self.schedulers {
             let _ = writeln!(self.text, "schedulers");
         }
@@ -79,7 +132,7 @@ impl Maker {
             let scope = *["moves", "balance", "all"].iter().choose(&mut self.rng).unwrap_or(&"moves");
             let _ = writeln!(self.text, "config berth.region-label-deny-scope {scope}");
         }
-        if self.stores > 4 && self.rng.random_bool(0.25) {
+        if self.sort == Sort::Plain && self.stores > 4 && self.rng.random_bool(0.25) {
             // A rule keeps peers off the last store: what lies there is moved away.
             let _ = writeln!(self.text, "store {} disk=hdd", self.stores);
             self.up.remove(&self.stores);
@@ -92,8 +145,36 @@ impl Maker {
         } else if zones == 2 {
             let _ = writeln!(self.text, "set location-labels zone");
         }
+        self.rules();
         if self.rng.random_bool(0.3) {
             let _ = writeln!(self.text, "set max-store-down-time 30s");
+        }
+    }
+
+    /// Two more stores that hold learners only; the regions begin on the others.
+    fn columns(&mut self, version: &str) -> &'static str {
+        for id in self.stores + 1..=self.stores + 2 {
+            let _ = writeln!(self.text, "store {id} engine=tiflash{version}");
+            self.columns.insert(id);
+        }
+        [" on 1,2,3", " on 2,3,4", " on 3,4,1"].choose(&mut self.rng).unwrap_or(&" on 1,2,3")
+    }
+
+    /// The rules of this sort of cluster. Whatever three stores are left, they can be met.
+    fn rules(&mut self) {
+        match self.sort {
+            Sort::Plain | Sort::WithoutRules => {}
+            Sort::Columns => {
+                let first = 101 + self.rng.random_range(0..self.regions);
+                let last = self.rng.random_range(first..101 + self.regions);
+                let _ = writeln!(self.text, "rule tiflash/table learner 1 regions {first}-{last} at engine=tiflash");
+            }
+            Sort::Roles => {
+                let _ = writeln!(self.text, "rule pd/default leader 1 at zone!=z3\nrule pd/others follower 2");
+            }
+            Sort::Witnesses => {
+                let _ = writeln!(self.text, "rule pd/default voter 2\nrule pd/witness voter 1 witness");
+            }
         }
     }
 
@@ -105,7 +186,7 @@ impl Maker {
         }
         let region = 101 + self.rng.random_range(0..self.regions);
         let store = self.rng.random_range(1..=self.stores);
-        match self.rng.random_range(0..110) {
+        match self.rng.random_range(0..135) {
             0..26 => self.drain(),
             26..32 => self.cancel(),
             32..41 => self.stop(),
@@ -148,7 +229,26 @@ impl Maker {
                 let seconds = self.rng.random_range(5..60);
                 self.say(&format!("checker pause {checker} for {seconds}s"));
             }
-            97..103 => self.scheduler(),
+            97..107 => self.scheduler(),
+            107..113 => {
+                let last = (region + self.rng.random_range(0..6)).min(100 + self.regions);
+                let group = if self.rng.random_bool(0.5) { " group g" } else { "" };
+                self.say(&format!("try scatter {region}-{last}{group}"));
+            }
+            113..120 => {
+                self.busy.insert(region);
+                let what = if self.rng.random_bool(0.5) { "write" } else { "read" };
+                let kib = self.rng.random_range(200..20_000);
+                self.say(&format!("try flow {region} {what} {kib}"));
+            }
+            120..124 => {
+                let score = *[1, 50, 100].choose(&mut self.rng).unwrap_or(&100);
+                self.say(&format!("slow {store} {score}"));
+            }
+            124..127 => {
+                let on = self.rng.random_bool(0.5);
+                self.say(&format!("set enable-joint-consensus {on}"));
+            }
             _ => {
                 // What a person asks for may cost a region its majority while another store is down; that is no bug.
                 let words: &[&str] = if self.is_anything_down() {
@@ -170,7 +270,10 @@ impl Maker {
     }
 
     fn drain(&mut self) {
-        let Some(store) = self.may_lose() else { return };
+        // One of two column stores may go.
+        let column = self.columns.first().copied().filter(|_| self.columns.len() > 1 && self.rng.random_bool(0.3));
+        let Some(store) = column.or_else(|| self.may_lose()) else { return };
+        self.columns.remove(&store);
         self.up.remove(&store);
         self.drained.insert(store);
         self.say(&format!("delete {store}"));
@@ -219,20 +322,28 @@ impl Maker {
         if !self.schedulers {
             return;
         }
-        if let Some(store) = self.evicted.take() {
-            return self.say(&format!("try scheduler remove evict-leader {store}"));
+        if let Some(words) = self.added.take() {
+            return self.say(&words);
         }
-        match self.rng.random_range(0..4) {
+        let store = self.rng.random_range(1..=self.stores);
+        match self.rng.random_range(0..7) {
             0 => {
                 let seconds = self.rng.random_range(5..60);
                 self.say(&format!("scheduler pause all for {seconds}s"));
             }
             1 => self.say("try scheduler add shuffle-leader"),
             2 => self.say("try scheduler add shuffle-region"),
-            _ => {
-                let store = self.rng.random_range(1..=self.stores);
-                self.evicted = Some(store);
-                self.say(&format!("try scheduler add evict-leader {store}"));
+            3 => self.say("try scheduler add scatter-range"),
+            4 => {
+                self.say("try scheduler add label");
+                let zone = self.rng.random_range(1..=3);
+                self.added = Some(format!("accept-leader zone=z{zone}"));
+                self.say(&format!("reject-leader zone=z{zone}"));
+            }
+            at => {
+                let kind = if at == 5 { "evict-leader" } else { "grant-leader" };
+                self.added = Some(format!("try scheduler remove {kind} {store}"));
+                self.say(&format!("try scheduler add {kind} {store}"));
             }
         }
     }
@@ -259,12 +370,17 @@ impl Maker {
             self.say(&format!("checker resume {checker}"));
         }
         if self.schedulers {
-            for kind in ["evict-leader", "shuffle-leader", "shuffle-region"] {
+            for kind in ["evict-leader", "grant-leader", "shuffle-leader", "shuffle-region", "scatter-range", "label"] {
                 self.say(&format!("try scheduler remove {kind}"));
             }
         }
+        for region in std::mem::take(&mut self.busy) {
+            self.say(&format!("try flow {region} write 0"));
+            self.say(&format!("try flow {region} read 0"));
+        }
         for store in 1..=self.stores {
             self.say(&format!("snapshots {store} normal"));
+            self.say(&format!("slow {store} 1"));
         }
         for line in [
             "lose commands 0",
@@ -278,11 +394,11 @@ impl Maker {
         ] {
             self.say(line);
         }
-        let _ = writeln!(self.text, "within {MENDED_WITHIN} expect replicated");
+        let _ = writeln!(self.text, "within {MENDED_WITHIN} expect placed");
         for store in std::mem::take(&mut self.drained) {
             let _ = writeln!(self.text, "within {MENDED_WITHIN} expect store {store} tombstone");
         }
-        let _ = writeln!(self.text, "within {MENDED_WITHIN} expect replicated");
+        let _ = writeln!(self.text, "within {MENDED_WITHIN} expect placed");
     }
 }
 

@@ -21,9 +21,10 @@ use crate::{
     api::rows,
     config::{Config, Flags, Host, load},
     meta::{Command, LimitKind, RuleRow},
-    model::{Now, StoreId, StoreLabel},
+    model::{Now, RegionId, StoreId, StoreLabel},
     scheduler::admin::Request,
-    sim::Incoming,
+    sim::{Flow, Incoming},
+    store::hot::Traffic,
 };
 
 /// What a view showed.
@@ -181,8 +182,8 @@ impl Runner {
                     let dealt = labels.iter().map(|(key, values)| {
                         (key.clone(), values[usize::try_from(at).unwrap_or(0) % values.len()].clone())
                     });
-                    let store = StorePlan { labels: dealt.collect(), version: String::new() };
-                    self.plan.stores.insert(StoreId(at + 1), store);
+                    let words: Vec<_> = dealt.collect();
+                    self.plan.stores.insert(StoreId(at + 1), store_plan(&words));
                 }
             }
             PlanLine::Store(id, words) => {
@@ -305,6 +306,8 @@ impl Runner {
                 control.propose(&command, now).map(drop)
             }
             Action::AddScheduler(kind, stores) => control.add_scheduler(*kind, stores, now),
+            Action::AddScatterRange => control.add_scatter_range(now),
+            Action::RejectLeader(rejects, label) => control.reject_leader(*rejects, label, now),
             Action::RemoveScheduler(kind, store) => control.remove_scheduler(*kind, *store, now),
             Action::PauseScheduler(name, span) => control.pause_scheduler(name, *span, now),
             Action::PauseChecker(checker, span) => {
@@ -348,6 +351,16 @@ fn fault(world: &mut World, action: &Action) -> Option<Result<(), CallError>> {
             world.fleet.report_store(*id, now);
             Ok(())
         }
+        Action::Slow(id, score) => known(world.fleet.set_slow_score(*id, *score)),
+        Action::Flow(id, traffic, kib) => {
+            let old = world.fleet.flow(*id);
+            let flow = match traffic {
+                Traffic::Write => Flow { write: *kib, ..old },
+                Traffic::Read => Flow { read: *kib, ..old },
+            };
+            known(world.fleet.set_flow(*id, flow))
+        }
+        Action::Scatter(regions, group) => return Some(scatter(world, *regions, group)),
         Action::Restart(with_cache) => return Some(world.restart(*with_cache)),
         Action::Join(id, words) => return Some(join(world, *id, words)),
         Action::Admin(words) => return Some(admin(world, *words)),
@@ -397,6 +410,14 @@ fn admin(world: &mut World, words: AdminWords) -> Result<(), CallError> {
     let effects = world.control.cluster().admin(&request, "scenario", world.now())?;
     world.act(effects);
     Ok(())
+}
+
+fn scatter(world: &mut World, regions: (u64, u64), group: &str) -> Result<(), CallError> {
+    let ids: Vec<RegionId> = (regions.0..=regions.1).map(RegionId).collect();
+    let (scattered, effects) = world.control.cluster().scatter(&ids, group, false, world.now());
+    world.act(effects);
+    let why = |(id, why): &(RegionId, String)| CallError::Text(format!("region {id}: {why}"));
+    scattered.failed.first().map_or(Ok(()), |failed| Err(why(failed)))
 }
 
 fn store_plan(words: &[(String, String)]) -> StorePlan {
@@ -458,6 +479,7 @@ fn rule_row(rule: &RuleWords, keys: &(String, String)) -> RuleRow {
         "label_constraints": constraints.collect::<Vec<_>>(),
         "location_labels": rule.spread,
         "isolation_level": rule.isolate,
+        "is_witness": rule.is_witness,
     });
     RuleRow { group: rule.group.clone(), id: rule.id.clone(), json: json.to_string() }
 }

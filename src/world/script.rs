@@ -13,6 +13,7 @@ use super::test::Test;
 use crate::{
     model::{RegionId, StoreId},
     scheduler::{balance::Kind, checker::pause::CheckerName},
+    store::hot::Traffic,
 };
 
 /// Longest scenario: it is a test, not a program.
@@ -128,12 +129,18 @@ pub enum Action {
     Tag(StoreId, Vec<(String, String)>),
     /// `scheduler add KIND [STORE,STORE…]`
     AddScheduler(Kind, Vec<StoreId>),
+    /// `scheduler add scatter-range`: over all keys.
+    AddScatterRange,
     /// `scheduler remove KIND [STORE]`
     RemoveScheduler(Kind, Option<StoreId>),
     /// `scheduler pause KIND|all for TIME`, `scheduler resume KIND|all`: zero
     PauseScheduler(String, Duration),
     /// `checker pause NAME for TIME`, `checker resume NAME`: zero
     PauseChecker(CheckerName, Duration),
+    /// `reject-leader KEY=VALUE`, `accept-leader KEY=VALUE`: the label property.
+    RejectLeader(bool, (String, String)),
+    /// `scatter A-B [group G]`
+    Scatter((u64, u64), String),
     /// `admin WHAT REGION …`
     Admin(AdminWords),
     /// `drop operator REGION`
@@ -156,6 +163,10 @@ pub enum Action {
     Cut(StoreId, bool),
     /// `snapshots N slow FACTOR | failing | normal`
     Snapshots(StoreId, crate::sim::Snapshots),
+    /// `slow N SCORE`
+    Slow(StoreId, u64),
+    /// `flow REGION write|read KIB`: a second, on top of what all have.
+    Flow(RegionId, Traffic, u64),
     /// `lose commands|heartbeats|reports PERCENT`
     Lose(Lost, f64),
     /// `stale PERCENT`
@@ -181,7 +192,7 @@ pub enum Lost {
     Reports,
 }
 
-/// `rule GROUP/ID ROLE COUNT [regions A-B] [at key=v,v | key!=v,v | key | !key]… [spread k,k] [isolate k] [index N] [override]`
+/// `rule GROUP/ID ROLE COUNT [regions A-B] [at key=v,v | key!=v,v | key | !key]… [spread k,k] [isolate k] [index N] [override] [witness]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RuleWords {
     /// Group.
@@ -204,6 +215,8 @@ pub struct RuleWords {
     pub index: i64,
     /// Whether it overrides.
     pub override_: bool,
+    /// Whether its peers are witnesses.
+    pub is_witness: bool,
 }
 
 /// See [`Action::Label`].
@@ -328,7 +341,15 @@ mod tests {
                 "scheduler resume balance-region",
                 Action::PauseScheduler("balance-region-scheduler".into(), Duration::ZERO),
             ),
+            ("scheduler add scatter-range", Action::AddScatterRange),
             ("checker pause joint-state for 1m", Action::PauseChecker(CheckerName::JointState, minute)),
+            ("reject-leader disk=hdd", Action::RejectLeader(true, ("disk".into(), "hdd".into()))),
+            ("accept-leader disk=hdd", Action::RejectLeader(false, ("disk".into(), "hdd".into()))),
+            ("scatter 101-104", Action::Scatter((101, 104), String::new())),
+            ("scatter 101 group t", Action::Scatter((101, 101), "t".into())),
+            ("slow 3 100", Action::Slow(StoreId(3), 100)),
+            ("flow 101 read 2000", Action::Flow(RegionId(101), Traffic::Read, 2000)),
+            ("flow 101 write 0", Action::Flow(RegionId(101), Traffic::Write, 0)),
         ] {
             assert_eq!(one(line).unwrap(), What::Do(wanted), "{line}");
         }
@@ -348,6 +369,11 @@ mod tests {
             ("scheduler add fly", "`fly` is no scheduler"),
             ("checker pause rule", "`pause NAME for TIME`"),
             ("checker pause luck for 1m", "`luck` is no checker"),
+            ("slow 3 101", "a slow score lies between 1 and 100"),
+            ("flow 101 both 3", "`both` is neither write nor read"),
+            ("flow 101 read 99999999999", "a region's traffic is at most 1048576 KiB a second"),
+            ("scatter 101 into t", "`into t` is too much"),
+            ("reject-leader hdd", "`hdd` is not key=value"),
             ("expect drain 1 flies", "`flies` is nothing of a drain"),
             ("rule a voter 3", "`a` is not GROUP/ID"),
         ] {

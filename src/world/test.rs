@@ -2,6 +2,7 @@
 //!
 //! Owns: the predicates and how each is worked out. Must not know: when it is asked.
 
+mod placed;
 mod told;
 
 use std::fmt;
@@ -80,6 +81,8 @@ pub enum Test {
     Ended(String, Option<String>, Wanted),
     /// `replicated`: every region has three voters with data, nothing else, and a leader.
     Replicated,
+    /// `placed`: every region has the peers that its rules ask for, with data, nothing else, and a leader.
+    Placed,
     /// `prepared`
     Prepared,
     /// `quiet`: no operator runs and no region is busy.
@@ -135,6 +138,7 @@ impl Test {
                 Test::Ended(desc, status, wanted(words)?)
             }
             "replicated" => Test::Replicated,
+            "placed" => Test::Placed,
             "prepared" => Test::Prepared,
             "quiet" => Test::Quiet,
             "config" => {
@@ -230,6 +234,7 @@ impl Test {
                 let found = world.fleet.check_replicas();
                 (found.passed, found.detail)
             }
+            Test::Placed => placed::ask(world),
             Test::Prepared => (cluster.is_prepared(), String::new()),
             Test::Quiet => {
                 let running = cluster.operators().len() + cluster.waiting_operators().len();

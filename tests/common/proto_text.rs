@@ -156,6 +156,33 @@ fn show_peer(name: &str, peer: &metapb::Peer) -> String {
     format!("{name} {{ id: {} store_id: {}{role} }}", peer.id, peer.store_id)
 }
 
+/// Bytes as a text: what is not printed stands as an octal escape.
+fn show_bytes(bytes: &[u8]) -> String {
+    let one = |byte: &u8| match byte {
+        b'\n' => "\\n".to_owned(),
+        b'\r' => "\\r".to_owned(),
+        b'\t' => "\\t".to_owned(),
+        b'"' | b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+        b' '..=b'~' => char::from(*byte).to_string(),
+        _ => format!("\\{byte:03o}"),
+    };
+    format!("\"{}\"", bytes.iter().map(one).collect::<String>())
+}
+
+fn show_epoch(epoch: &metapb::RegionEpoch) -> String {
+    format!("region_epoch {{ conf_ver: {} version: {} }}", epoch.conf_ver, epoch.version)
+}
+
+fn show_region(region: &metapb::Region) -> String {
+    let key = |name: &str, key: &[u8]| (!key.is_empty()).then(|| format!("{name}: {}", show_bytes(key)));
+    let mut parts = vec![format!("id: {}", region.id)];
+    parts.extend(key("start_key", &region.start_key));
+    parts.extend(key("end_key", &region.end_key));
+    parts.extend(region.region_epoch.as_ref().map(show_epoch));
+    parts.extend(region.peers.iter().map(|p| show_peer("peers", p)));
+    parts.join(" ")
+}
+
 /// A command, fields in the order of their numbers.
 pub(crate) fn command(command: &pdpb::RegionHeartbeatResponse) -> String {
     let mut parts = Vec::new();
@@ -165,9 +192,19 @@ pub(crate) fn command(command: &pdpb::RegionHeartbeatResponse) -> String {
     }
     parts.push(format!("region_id: {}", command.region_id));
     if let Some(epoch) = &command.region_epoch {
-        parts.push(format!("region_epoch {{ conf_ver: {} version: {} }}", epoch.conf_ver, epoch.version));
+        parts.push(show_epoch(epoch));
     }
     parts.extend(command.target_peer.as_ref().map(|p| show_peer("target_peer", p)));
+    if let Some(target) = command.merge.as_ref().and_then(|merge| merge.target.as_ref()) {
+        parts.push(format!("merge {{ target {{ {} }} }}", show_region(target)));
+    }
+    if let Some(split) = &command.split_region {
+        let policy = pdpb::CheckPolicy::try_from(split.policy).expect("a policy");
+        let policy = (split.policy != 0).then(|| format!("policy: {}", policy.as_str_name()));
+        let keys = split.keys.iter().map(|key| format!("keys: {}", show_bytes(key)));
+        let fields: Vec<_> = policy.into_iter().chain(keys).collect();
+        parts.push(format!("split_region {{ {} }}", fields.join(" ")));
+    }
     if let Some(v2) = &command.change_peer_v2 {
         let change = |c: &pdpb::ChangePeer| {
             let kind = berth::proto::eraftpb::ConfChangeType::try_from(c.change_type).expect("a kind");

@@ -162,6 +162,12 @@ fn every_refusal_names_the_store_and_the_cause() {
         refusal(&|w| drop(w.stores.update(StoreId(4), |s| s.pause_leader_in = 1)), leader),
         filter(Refusal::PauseLeader)
     );
+    let hdd = || StoreLabel { key: "disk".into(), value: "hdd".into() };
+    let rejecting = |w: &mut World| {
+        w.put_store(4, StoreState::Up, &[("disk", "hdd")]);
+        w.settings.reject_leader = [hdd()].into();
+    };
+    assert_eq!(refusal(&rejecting, leader), filter(Refusal::RejectLeader));
 }
 
 #[test]

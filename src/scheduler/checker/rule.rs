@@ -159,7 +159,18 @@ impl Checker<'_> {
         {
             return Ok(operator);
         }
-        self.replace(rule, peer, loss)
+        match self.replace(rule, peer, loss) {
+            // No store can take the leader's place, but one of the other peers may lead: then this one is an ordinary peer.
+            Err(reason @ Reason::NoTarget { .. }) if self.holds_the_lead(rule, peer) => {
+                self.fix_follower(peer).map_err(|_| reason)
+            }
+            replaced => replaced,
+        }
+    }
+
+    /// Whether the peer leads by a rule of its own for leaders.
+    fn holds_the_lead(&self, rule: &RuleFit, peer: &Peer) -> bool {
+        rule.rule.role == RuleRole::Leader && self.region.leader == Some(peer.id)
     }
 
     /// A missing learner of a column store comes before the replacement of a voter on a draining one: it may have to be copied
@@ -251,7 +262,8 @@ impl Checker<'_> {
     fn fix_follower(&self, leader: &Peer) -> Result<Operator, Reason> {
         denied(self.view, self.region, Cause::Repair)?;
         self.room()?;
-        let may = |p: &&Peer| p.id != leader.id && !self.region.is_down(p.id) && self.may_lead(p);
+        let healthy = |p: &Peer| !self.region.is_down(p.id) && !self.region.is_pending(p.id);
+        let may = |p: &&Peer| p.id != leader.id && healthy(p) && self.may_lead(p);
         let next = self.region.peers().iter().find(may).ok_or(Reason::NoLeaderTarget)?;
         self.builder("fix-follower-role").set_leader(next.store).build(Kind::default()).map_err(joint::reason)
     }

@@ -2,8 +2,8 @@
 //!
 //! Owns: who may take the leadership over and who takes it best. Must not know: the order of steps.
 //!
-//! The rule, as recordings show it: the candidates are the voters that the region shall have, on stores that take leaders (a
-//! busy one does not). One that is asked to lead by its role comes first, then those on stores in service, then the present
+//! The rule, as recordings show it: the candidates are the voters with data that the region shall have, on stores that take
+//! leaders (a busy one does not). One that is asked to lead by its role comes first, then those on stores in service, then the present
 //! leader, then peers that vote already, then peers that are there already. Of what is left, recorded drains of evenly filled
 //! stores show the smallest store id, and a recorded walk shows store 5 before store 3 when store 3 leads more regions. Berth
 //! takes the store with the fewest leaders for its weight, then the smallest id: that agrees with both and needs no chance.
@@ -85,7 +85,8 @@ impl Candidates<'_> {
     }
 
     fn may_lead(&self, store: StoreId, mercy: Mercy) -> bool {
-        let votes = self.target.get(&store).is_some_and(|p| matches!(p.role, Role::Voter | Role::IncomingVoter));
+        let leads = |p: &Peer| matches!(p.role, Role::Voter | Role::IncomingVoter) && !p.is_witness;
+        let votes = self.target.get(&store).is_some_and(leads);
         if !votes || matches!(self.roles.get(&store), Some(RuleRole::Follower | RuleRole::Learner)) {
             return false;
         }

@@ -12,10 +12,10 @@ use crate::{
     model::{Epoch, Key, Mono, Now, Peer, PeerId, RegionId, StoreId},
     proto::pdpb,
     sim::{
-        command::{self, Change, Command, Order, Rejection, SplitAt},
+        command::{self, Command, Order, Rejection, SplitAt},
         layout,
         options::LayoutKind,
-        region::{self, Membership, keys_of},
+        region::{self, Membership, SimRegion, keys_of},
         report::Counters,
         safety, wire,
     },
@@ -94,7 +94,8 @@ impl Fleet {
                 return Err(Rejection::NotLeader);
             }
             match &order.command {
-                Command::ChangePeers(changes) => self.change_peers(slot, changes, now),
+                Command::ChangePeers(changes) => self.change_peers(slot, |region| region.plan_change(changes), now),
+                Command::SwitchWitnesses(list) => self.change_peers(slot, |region| region.plan_switch(list), now),
                 Command::TransferLeader(peers) => self.transfer_leader(slot, peers),
                 Command::Split(at) => self.begin_split(slot, at, now),
                 Command::Merge { target, epoch } => {
@@ -114,9 +115,14 @@ impl Fleet {
         self.tokens
     }
 
-    fn change_peers(&mut self, slot: u32, changes: &[Change], now: Now) -> Result<(), Rejection> {
+    fn change_peers(
+        &mut self,
+        slot: u32,
+        plan: impl FnOnce(&SimRegion) -> Result<Membership, Rejection>,
+        now: Now,
+    ) -> Result<(), Rejection> {
         let region = &self.regions.get(slot).ok_or(Rejection::UnknownRegion)?.region;
-        let plan = region.plan_change(changes)?;
+        let plan = plan(region)?;
         if plan.added.iter().any(|p| !self.by_id.contains_key(&p.store)) {
             return Err(Rejection::UnknownStore);
         }
@@ -140,7 +146,9 @@ impl Fleet {
         let Some(s) = self.regions.get(slot) else { return };
         let region = &s.region;
         let had = |p: &Peer| self.holds(&region.waiting, p);
-        let holds = |p: &Peer| had(p) && !plan.added.iter().any(|a| a.id == p.id);
+        // A witness that gets data has kept the log all the time, and goes on to vote.
+        let is_new = |p: &Peer| region.peer(p.id).is_none();
+        let holds = |p: &Peer| had(p) && !plan.added.iter().any(|a| a.id == p.id && is_new(a));
         let wanted = self.options.replicas as usize;
         let found = safety::check_change(region.id, (&region.peers, had), (&plan.peers, holds), wanted);
         if let Some(violation) = found {
@@ -151,6 +159,8 @@ impl Fleet {
     /// Starts the transfer of a region's data to a new peer. A store receives one snapshot after the other.
     fn send_snapshot(&mut self, slot: u32, peer: &Peer, now: Now) {
         let Some(region) = self.regions.get(slot).map(|s| (s.region.id, s.region.size)) else { return };
+        // A witness keeps no data: what it needs comes with the log.
+        let region = if peer.is_witness { (region.0, 0) } else { region };
         let Some(at) = self.by_id.get(&peer.store).copied() else { return };
         let (id, size) = region;
         let mut takes = self.options.snapshot_latency;
@@ -344,7 +354,9 @@ impl Fleet {
         let Some(from) = self.regions.find(source) else { return };
         let epoch = match &order.command {
             Command::Merge { epoch, .. } => *epoch,
-            Command::ChangePeers(_) | Command::TransferLeader(_) | Command::Split(_) => return,
+            Command::ChangePeers(_) | Command::TransferLeader(_) | Command::Split(_) | Command::SwitchWitnesses(_) => {
+                return;
+            }
         };
         let into = self.regions.find(target).filter(|t| {
             let (Some(s), Some(t)) = (self.regions.get(from), self.regions.get(*t)) else { return false };

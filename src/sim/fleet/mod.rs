@@ -14,7 +14,7 @@ mod timers;
 mod view;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use self::{
     timers::{Event, Timers},
 };
 pub use self::{
-    steer::Snapshots,
+    steer::{Flow, Snapshots},
     view::{FleetView, StoreView},
 };
 use crate::{
@@ -155,6 +155,8 @@ pub struct Fleet {
     regions: Regions,
     busy: HashMap<RegionId, Busy>,
     leaderless: BTreeSet<RegionId>,
+    /// Traffic of single regions, on top of that of all.
+    flows: BTreeMap<RegionId, Flow>,
     timers: Timers,
     out: Vec<Outgoing>,
     remembered: VecDeque<Outgoing>,
@@ -194,6 +196,7 @@ impl Fleet {
             regions: Regions::with_capacity(made.len()),
             busy: HashMap::new(),
             leaderless: BTreeSet::new(),
+            flows: BTreeMap::new(),
             timers: Timers::default(),
             out: Vec::new(),
             remembered: VecDeque::new(),
@@ -322,7 +325,8 @@ impl Fleet {
         for peer in &s.region.peers {
             let Some(at) = self.by_id.get(&peer.store) else { continue };
             let store = &mut self.stores[*at];
-            let size = if s.region.waits_for_snapshot(peer.id) { 0 } else { s.region.size };
+            let has_data = !peer.is_witness && !s.region.waits_for_snapshot(peer.id);
+            let size = if has_data { s.region.size } else { 0 };
             if in_ {
                 store.peers += 1;
                 store.used += size;

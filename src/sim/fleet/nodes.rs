@@ -6,9 +6,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use rand::Rng;
 
-use super::{Fleet, MAX_HEARTBEATS_A_STEP, MAX_REMEMBERED, Outgoing, Snapshots, regions::Slot, timers::Event};
+use super::{Fleet, Flow, MAX_HEARTBEATS_A_STEP, MAX_REMEMBERED, Outgoing, Snapshots, regions::Slot, timers::Event};
 use crate::{
-    model::{Epoch, Mono, Now, Peer, StoreId},
+    model::{Epoch, Mono, Now, Peer, RegionId, StoreId},
     proto::{metapb, pdpb},
     sim::{
         command::Rejection,
@@ -69,6 +69,8 @@ pub(super) struct SimStore {
     pub(super) receiving: u32,
     /// How it receives snapshots.
     pub(super) snapshots: Snapshots,
+    /// How slow it says it is, from 1 (well) to 100.
+    pub(super) slow_score: u64,
     /// The life-cycle state that the server told it last.
     pub(super) node_state: Option<metapb::NodeState>,
     /// The cluster version that the server told it last.
@@ -108,6 +110,7 @@ impl SimStore {
             snapshot_free: now.mono,
             receiving: 0,
             snapshots: Snapshots::default(),
+            slow_score: 1,
             node_state: None,
             cluster_version: String::new(),
         }
@@ -225,13 +228,24 @@ impl Fleet {
         let period = self.options.store_heartbeat;
         let capacity = self.options.capacity.saturating_mul(1 << 30);
         let rate = self.options.write_rate.saturating_mul(1 << 10);
+        let (flow, reads) = self.flow_of_store(at);
         let s = &mut self.stores[at];
         if !s.reports() || s.awaits_answer || s.next_heartbeat > now.mono {
             return;
         }
         let seconds = now.mono.since(s.last_heartbeat).as_secs();
         let end = u64::try_from(now.wall.unix_seconds()).unwrap_or(0);
-        let written = rate.saturating_mul(seconds).saturating_mul(u64::from(s.peers));
+        let written = rate.saturating_mul(u64::from(s.peers)).saturating_add(flow.write << 10).saturating_mul(seconds);
+        let read = (flow.read << 10).saturating_mul(seconds);
+        let peer = |(region, kib): &(RegionId, u64)| {
+            let bytes = (kib << 10).saturating_mul(seconds);
+            pdpb::PeerStat {
+                region_id: region.0,
+                read_bytes: bytes,
+                read_keys: bytes / ROW_BYTES,
+                ..Default::default()
+            }
+        };
         let stats = pdpb::StoreStats {
             store_id: s.id.0,
             capacity,
@@ -242,8 +256,11 @@ impl Fleet {
             start_time: s.start_time,
             bytes_written: written,
             keys_written: written / ROW_BYTES,
+            bytes_read: read,
+            keys_read: read / ROW_BYTES,
+            peer_stats: reads.iter().map(peer).collect(),
             interval: Some(pdpb::TimeInterval { start_timestamp: end.saturating_sub(seconds), end_timestamp: end }),
-            slow_score: 1,
+            slow_score: s.slow_score,
             ..pdpb::StoreStats::default()
         };
         let store = s.id;
@@ -257,6 +274,22 @@ impl Fleet {
             ..pdpb::StoreHeartbeatRequest::default()
         };
         self.out.push(Outgoing::Store { store, request: Box::new(request) });
+    }
+
+    /// The traffic of single regions on a store: all together, and what is read from each that it leads.
+    fn flow_of_store(&self, at: usize) -> (Flow, Vec<(RegionId, u64)>) {
+        let (mut sum, mut reads, store) = (Flow::default(), Vec::new(), self.stores[at].id);
+        for (id, flow) in &self.flows {
+            let Some(slot) = self.regions.find(*id).and_then(|slot| self.regions.get(slot)) else { continue };
+            if slot.region.peer_on(store).is_some() {
+                sum.write += flow.write;
+            }
+            if flow.read > 0 && slot.region.leader_store() == Some(store) {
+                sum.read += flow.read;
+                reads.push((*id, flow.read));
+            }
+        }
+        (sum, reads)
     }
 
     /// Sends the region heartbeats of a store that are due.
@@ -280,7 +313,8 @@ impl Fleet {
     fn send_region_heartbeat(&mut self, at: usize, place: u32, now: Now) {
         let header = self.header();
         let down = self.down_peers(place, now);
-        let rate = self.options.write_rate.saturating_mul(1 << 10);
+        let flow = self.regions.get(place).map(|slot| self.flow(slot.region.id)).unwrap_or_default();
+        let rate = self.options.write_rate.saturating_add(flow.write).saturating_mul(1 << 10);
         let store = self.stores[at].id;
         let Some(slot) = self.regions.get_mut(place) else { return };
         slot.queued = false;

@@ -27,6 +27,15 @@ pub enum Snapshots {
     Failing,
 }
 
+/// Traffic of one region, KiB a second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flow {
+    /// What is written to each of its peers.
+    pub write: u64,
+    /// What is read from its leader.
+    pub read: u64,
+}
+
 /// The shortest time of a slow snapshot before it is made slow.
 const SLOW_AT_LEAST: Duration = Duration::from_secs(1);
 
@@ -67,6 +76,31 @@ impl Fleet {
             self.stores[at].snapshots = how;
         }
         at.is_some()
+    }
+
+    /// From now on `store` says that it is this slow, from 1 (well) to 100.
+    pub fn set_slow_score(&mut self, store: StoreId, score: u64) -> bool {
+        let at = self.by_id.get(&store).copied();
+        if let Some(at) = at {
+            self.stores[at].slow_score = score;
+        }
+        at.is_some()
+    }
+
+    /// From now on `region` has this traffic on top of that of all regions.
+    pub fn set_flow(&mut self, region: RegionId, flow: Flow) -> bool {
+        let known = self.regions.find(region).is_some();
+        if flow == Flow::default() {
+            self.flows.remove(&region);
+        } else if known {
+            self.flows.insert(region, flow);
+        }
+        known
+    }
+
+    /// The traffic of `region` on top of that of all.
+    pub fn flow(&self, region: RegionId) -> Flow {
+        self.flows.get(&region).copied().unwrap_or_default()
     }
 
     /// The share of heartbeats after which an old one is sent once more, per cent.

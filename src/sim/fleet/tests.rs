@@ -196,7 +196,7 @@ fn commands_for_others_and_of_old_times_are_refused() {
     bench.command(10, |m| m.transfer_leader = transfer(8, 2));
     bench.command(10, |m| m.transfer_leader = transfer(8, 2));
     bench.command(10, |m| m.transfer_leader = transfer(9, 3));
-    bench.command(14, |m| m.switch_witnesses = Some(Default::default()));
+    bench.command(14, |m| m.change_split = Some(Default::default()));
     bench.run(Duration::from_millis(100));
     let c = bench.fleet.counters();
     let expected = [Rejection::NotLeader, Rejection::StaleEpoch, Rejection::Busy, Rejection::Unsupported];

@@ -145,3 +145,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_witness_votes_without_data_and_never_leads() {
+    let mut region = region();
+    let (leader, other) = (PeerId(11), PeerId(12));
+    assert_eq!(region.plan_switch(&[(leader, true)]), Err(Rejection::RemovesLeader));
+    assert_eq!(region.plan_switch(&[(PeerId(19), true)]), Err(Rejection::UnknownPeer));
+    assert_eq!(region.plan_switch(&[(other, false)]), Err(Rejection::NothingToDo));
+    let plan = region.plan_switch(&[(other, true)]).unwrap();
+    assert_eq!((plan.conf_ver, plan.added.len()), (1, 0));
+    region.adopt(plan);
+    assert!(region.peers[1].is_witness && !region.may_lead(other) && region.waiting.is_empty());
+    let plan = region.plan_switch(&[(other, false)]).unwrap();
+    region.adopt(plan);
+    assert_eq!((region.epoch.conf_ver, &region.waiting), (7, &vec![other]), "its data must come first");
+    assert!(!region.may_lead(other));
+    assert!(region.fill(other) && region.may_lead(other));
+}

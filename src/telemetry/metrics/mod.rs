@@ -269,6 +269,8 @@ group! {
         target_filter: IntCounterVec = "pd_schedule_target_filter" ["scope" "type" "target"];
         /// Placement rules that cannot be met by the stores there are.
         unmet_rules: Gauge = "berth_unmet_rules" [];
+        /// Seconds since when the oldest region label rule that holds scheduling (schedule=deny) was set; 0 when none does.
+        deny_age: Gauge = "berth_region_label_deny_age_seconds" [];
         /// Regions on stores that are being emptied, by what they wait for.
         blocked: GaugeVec = "berth_drain_blocked_regions" ["store" "reason"];
         /// Regions left on stores that are being emptied.

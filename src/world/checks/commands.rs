@@ -45,7 +45,7 @@ impl Check for Leaders {
     }
 
     fn says(&self) -> &'static str {
-        "no leader is sent to a learner, or to a peer that is pending, down or not there"
+        "no leader is sent to a learner, a witness, or a peer that is pending, down or not there"
     }
 
     fn on(&mut self, moment: &Moment<'_>, _: &At<'_>) -> Verdict {
@@ -54,7 +54,11 @@ impl Check for Leaders {
             // A peer may fall ill between the beginning and the command; it cannot lose its vote.
             Moment::Sent { command, region: Some(region) } => {
                 let CommandKind::TransferLeader { to } = &command.kind else { return Ok(0) };
-                match region.meta.peer(to.id).filter(|p| p.store == to.store).map(|p| p.role) {
+                let there = region.meta.peer(to.id).filter(|p| p.store == to.store);
+                if there.is_some_and(|p| p.is_witness) {
+                    return bad(region, to.store, "it is a witness");
+                }
+                match there.map(|p| p.role) {
                     None => bad(region, to.store, "it has no such peer"),
                     Some(Role::Voter | Role::IncomingVoter) => Ok(1),
                     Some(Role::Learner | Role::DemotingVoter) => bad(region, to.store, "it does not vote"),
@@ -70,6 +74,44 @@ impl Check for Leaders {
                     Some(_) => Ok(1),
                 }
             }
+            _ => Ok(0),
+        }
+    }
+}
+
+/// O1: where nodes do not know joint states, or the configuration does not want them, membership changes one peer at a time.
+pub(super) struct SingleSteps;
+
+/// Whether every store knows joint states.
+fn knows_joint_states(at: &At<'_>) -> bool {
+    let version = at.state.cluster_version.clone().unwrap_or_default().to_string();
+    version.split('.').next().and_then(|major| major.parse::<u64>().ok()).is_some_and(|major| major >= 5)
+}
+
+impl Check for SingleSteps {
+    fn name(&self) -> &'static str {
+        "o1_single_steps"
+    }
+
+    fn says(&self) -> &'static str {
+        "without joint consensus no operator enters a joint state, and old stores get no command that they do not know"
+    }
+
+    fn on(&mut self, moment: &Moment<'_>, at: &At<'_>) -> Verdict {
+        match moment {
+            Moment::Added { op, .. } => {
+                if knows_joint_states(at) && at.control.dynamic().schedule.enable_joint_consensus {
+                    return Ok(0);
+                }
+                match op.steps.iter().find(|step| matches!(step, Step::ChangePeerV2Enter { .. })) {
+                    Some(step) => Err(format!("{} of region {}: {step}", op.desc, op.region)),
+                    None => Ok(1),
+                }
+            }
+            Moment::Sent { command, .. } if !knows_joint_states(at) => match command.kind {
+                CommandKind::ChangePeerV2 { .. } => Err(format!("region {} of an old cluster", command.region)),
+                _ => Ok(1),
+            },
             _ => Ok(0),
         }
     }

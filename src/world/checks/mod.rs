@@ -11,13 +11,18 @@ mod regions;
 mod rules;
 mod stores;
 
+pub(super) use rules::meets;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::control::Control;
 use crate::{
     meta::{Change, State},
-    model::{Now, Region, StoreId},
-    scheduler::{effect::Command, operator::Operator},
+    model::{Now, Region, StoreId, names::desc},
+    scheduler::{
+        effect::Command,
+        operator::{Kind, Operator},
+    },
     sim::Fleet,
 };
 
@@ -112,6 +117,16 @@ pub trait Check: Send {
     }
 }
 
+/// Whether a person asks for this operator by naming its stores: nothing is checked for them then.
+fn is_by_hand(op: &Operator) -> bool {
+    op.kind.has(Kind::ADMIN) && op.desc.starts_with("admin-")
+}
+
+/// Whether a person asks for this operator, with stores that Berth picks or without. (Shuffling goes by the same kind.)
+fn is_asked_for(op: &Operator) -> bool {
+    is_by_hand(op) || op.desc == desc::SCATTER_REGION || op.desc == desc::REGION_SPLITTER
+}
+
 /// All checks, fresh.
 fn all() -> Vec<Box<dyn Check>> {
     vec![
@@ -121,6 +136,7 @@ fn all() -> Vec<Box<dyn Check>> {
         Box::new(regions::Ranges),
         Box::new(commands::Fresh),
         Box::new(commands::Leaders),
+        Box::new(commands::SingleSteps),
         Box::new(commands::PeerIds::default()),
         Box::new(operators::OneARegion::default()),
         Box::new(operators::Halted),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{At, Check, Moment, Verdict};
+use super::{At, Check, Moment, Verdict, is_asked_for, is_by_hand};
 use crate::{
     model::{OperatorId, RegionId, StoreState, names::desc},
-    scheduler::operator::{Kind, Step},
+    scheduler::operator::Step,
 };
 
 /// O4: one operator a region.
@@ -59,7 +59,7 @@ impl Check for Halted {
 
     fn on(&mut self, moment: &Moment<'_>, at: &At<'_>) -> Verdict {
         let Moment::Added { op, .. } = moment else { return Ok(0) };
-        let allowed = op.kind.has(Kind::ADMIN) || op.desc == desc::LEAVE_JOINT_STATE;
+        let allowed = is_asked_for(op) || op.desc == desc::LEAVE_JOINT_STATE;
         if at.control.cluster().settings().schedule.halt_scheduling && !allowed {
             return Err(format!("{} of region {} started", op.desc, op.region));
         }
@@ -81,7 +81,7 @@ impl Check for Targets {
 
     fn on(&mut self, moment: &Moment<'_>, at: &At<'_>) -> Verdict {
         let Moment::Added { op, .. } = moment else { return Ok(0) };
-        if op.kind.has(Kind::ADMIN) {
+        if is_by_hand(op) {
             return Ok(0);
         }
         for step in op.steps.iter() {

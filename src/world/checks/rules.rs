@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{At, Check, Moment, Verdict};
+use super::{At, Check, Moment, Verdict, is_asked_for, is_by_hand};
 use crate::{
     api::rows,
     config::DenyScope,
@@ -11,7 +11,7 @@ use crate::{
         KeyRange, LabelOp, OperatorId, Peer, Region, RegionLabelRule, Role, Rule, RuleRole, StoreId, StoreRecord,
         names::desc,
     },
-    scheduler::operator::{Kind, Operator},
+    scheduler::operator::Operator,
 };
 
 fn covers(outer: &KeyRange, inner: &KeyRange) -> bool {
@@ -25,7 +25,7 @@ pub(super) struct Deny;
 /// Whether an operator is held by a deny rule under this scope.
 fn is_held(op: &Operator, scope: DenyScope) -> bool {
     let begins = |words: &[&str]| words.iter().any(|word| op.desc.starts_with(word));
-    if op.kind.has(Kind::ADMIN) || op.desc == desc::LEAVE_JOINT_STATE || begins(&["evict-", "grant-leader"]) {
+    if is_asked_for(op) || op.desc == desc::LEAVE_JOINT_STATE || begins(&["evict-", "grant-leader"]) {
         return false;
     }
     let hot = ["transfer-hot-", "move-hot-", "random-move-hot-", "grant-hot-"];
@@ -34,7 +34,9 @@ fn is_held(op: &Operator, scope: DenyScope) -> bool {
         desc::MOVE_TO_BETTER_LOCATION,
         desc::REPLACE_RULE_OFFLINE_PEER,
         desc::REPLACE_RULE_OFFLINE_LEADER_PEER,
-        "replace-offline-replica",
+        desc::FAST_REPLACE_RULE_OFFLINE_PEER,
+        desc::REPLACE_OFFLINE_REPLICA,
+        desc::REMOVE_EXTRA_OFFLINE_REPLICA,
     ];
     match scope {
         DenyScope::Balance => balance,
@@ -80,7 +82,7 @@ impl Check for Deny {
 }
 
 /// Whether a store meets all constraints of a rule.
-fn matches(rule: &Rule, store: &StoreRecord) -> bool {
+pub(in crate::world) fn meets(rule: &Rule, store: &StoreRecord) -> bool {
     let met = rule.constraints.iter().all(|c| {
         let value = store.labels.iter().find(|l| l.key.eq_ignore_ascii_case(&c.key)).map_or("", |l| &l.value);
         let listed = c.values.iter().any(|v| v.eq_ignore_ascii_case(value));
@@ -129,7 +131,7 @@ impl RulesHold {
 }
 
 fn has_all(rule: &Rule, region: &Region, at: &At<'_>) -> bool {
-    let on = |id: StoreId| at.state.stores.get(&id).is_some_and(|s| matches(rule, s));
+    let on = |id: StoreId| at.state.stores.get(&id).is_some_and(|s| meets(rule, s));
     let there = region.peers().iter().filter(|p| fills(rule, p) && on(p.store)).count();
     there >= rule.count as usize
 }
@@ -155,13 +157,13 @@ impl Check for RulesHold {
                 }
                 Ok(0)
             }
-            Moment::Added { op, region: Some(region) } if !op.kind.has(Kind::ADMIN) => {
+            Moment::Added { op, region: Some(region) } if !is_by_hand(op) => {
                 if !at.control.dynamic().replication.enable_placement_rules {
                     return Ok(0);
                 }
                 for store in op.steps.iter().filter_map(|step| step.new_peer_store()) {
                     let Some(record) = at.state.stores.get(&store) else { continue };
-                    if !self.of(region).any(|rule| matches(rule, record)) {
+                    if !self.of(region).any(|rule| meets(rule, record)) {
                         return Err(format!("{} of region {}: no rule wants store {store}", op.desc, op.region));
                     }
                 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Control;
 use crate::{
-    config::SchedulerConfig,
+    config::{SchedulerConfig, update},
     meta::{Command, NamedRow},
     model::{Now, StoreId},
     scheduler::{
@@ -15,6 +17,9 @@ use crate::{
     telemetry::log::Logger,
     world::error::CallError,
 };
+
+/// The name of the range of scatter-range.
+const RANGE: &str = "all";
 
 fn refused(text: &str) -> CallError {
     CallError::Text(text.to_owned())
@@ -56,9 +61,39 @@ impl Control {
         self.put_schedulers(list, vec![row], vec![], now)
     }
 
+    /// Adds scatter-range over all keys.
+    pub fn add_scatter_range(&mut self, now: Now) -> Result<(), CallError> {
+        let args = ["", "", RANGE].map(str::to_owned).to_vec();
+        let name = name_of(Kind::ScatterRange, &args);
+        if self.cluster.scheduler_config(&name).is_some() {
+            return Err(refused("scheduler existed"));
+        }
+        let own = Config::read(Kind::ScatterRange, &args, None).map_err(|e| refused(&e.to_string()))?;
+        let row = NamedRow { id: name, json: own.show().to_string() };
+        let mut list = self.dynamic.schedule.schedulers_v2.clone();
+        let kind = Kind::ScatterRange.short_name().to_owned();
+        let entry = SchedulerConfig { kind, args: Some(args), ..SchedulerConfig::default() };
+        if !put_into(&mut list, entry) {
+            return Err(refused("too many schedulers"));
+        }
+        self.put_schedulers(list, vec![row], vec![], now)
+    }
+
+    /// Stores with this label shall not lead, or may again: what `POST /config/label-property` does.
+    pub fn reject_leader(&mut self, rejects: bool, (key, value): &(String, String), now: Now) -> Result<(), CallError> {
+        let action = if rejects { "set" } else { "delete" };
+        let body = json!({ "type": "reject-leader", "action": action, "label-key": key, "label-value": value });
+        let update = update::label_property(&self.dynamic, body.to_string().as_bytes())?;
+        self.propose(&Command::SaveDynamicConfig { json: update.next.to_json()? }, now).map(drop)
+    }
+
     /// Removes a scheduler, or one store from it; with the last one it goes.
     pub fn remove_scheduler(&mut self, kind: Kind, store: Option<StoreId>, now: Now) -> Result<(), CallError> {
-        let name = name_of(kind, &[]);
+        let name = if kind == Kind::ScatterRange {
+            name_of(kind, &["", "", RANGE].map(str::to_owned))
+        } else {
+            name_of(kind, &[])
+        };
         let own = self.cluster.scheduler_config(&name).ok_or_else(|| refused("scheduler not found"))?;
         let mut list = self.dynamic.schedule.schedulers_v2.clone();
         if let Some(store) = store {

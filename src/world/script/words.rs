@@ -9,8 +9,12 @@ use crate::{
     model::{RegionId, StoreId},
     scheduler::{balance::Kind, checker::pause::CheckerName},
     sim::{Snapshots, parse_duration},
+    store::hot::Traffic,
     world::test::Test,
 };
+
+/// Highest traffic of one region, KiB a second.
+const MAX_FLOW: u64 = 1 << 20;
 
 pub(super) fn time_of(word: &str) -> Result<Duration, String> {
     let time = parse_duration(word)?;
@@ -98,10 +102,14 @@ impl<'a> Words<'a> {
     fn pairs(&mut self) -> Result<Vec<(String, String)>, String> {
         let mut pairs = Vec::new();
         while !self.words.is_empty() {
-            let word = self.next();
-            pairs.push(pair(word).ok_or_else(|| format!("`{word}` is not key=value"))?);
+            pairs.push(self.pair()?);
         }
         Ok(pairs)
+    }
+
+    fn pair(&mut self) -> Result<(String, String), String> {
+        let word = self.next();
+        pair(word).ok_or_else(|| format!("`{word}` is not key=value"))
     }
 
     /// `A-B` or `A`, places from 101.
@@ -236,6 +244,33 @@ impl<'a> Words<'a> {
             "cut" => Action::Cut(self.store()?, true),
             "mend" => Action::Cut(self.store()?, false),
             "snapshots" => Action::Snapshots(self.store()?, self.snapshots()?),
+            "slow" => {
+                let store = self.store()?;
+                let score: u64 = self.number("a slow score")?;
+                if !(1..=100).contains(&score) {
+                    return Err("a slow score lies between 1 and 100".into());
+                }
+                Action::Slow(store, score)
+            }
+            "flow" => {
+                let region = self.region()?;
+                let traffic = match self.next() {
+                    "write" => Traffic::Write,
+                    "read" => Traffic::Read,
+                    other => return Err(format!("`{other}` is neither write nor read")),
+                };
+                let kib = self.number("a number of KiB")?;
+                if kib > MAX_FLOW {
+                    return Err(format!("a region's traffic is at most {MAX_FLOW} KiB a second"));
+                }
+                Action::Flow(region, traffic, kib)
+            }
+            "reject-leader" => Action::RejectLeader(true, self.pair()?),
+            "accept-leader" => Action::RejectLeader(false, self.pair()?),
+            "scatter" => {
+                let regions = self.span()?;
+                Action::Scatter(regions, if self.take("group") { self.text("a group")? } else { String::new() })
+            }
             "lose" => {
                 let what = match self.next() {
                     "commands" => Lost::Commands,
@@ -294,6 +329,9 @@ impl<'a> Words<'a> {
     fn scheduler(&mut self) -> Result<Action, String> {
         if self.take("add") {
             let kind = self.kind()?;
+            if kind == Kind::ScatterRange {
+                return Ok(Action::AddScatterRange);
+            }
             return Ok(Action::AddScheduler(kind, if self.words.is_empty() { vec![] } else { self.stores()? }));
         }
         if self.take("remove") {
@@ -335,6 +373,7 @@ impl<'a> Words<'a> {
                 "isolate" => rule.isolate = self.text("a label")?,
                 "index" => rule.index = self.number("an index")?,
                 "override" => rule.override_ = true,
+                "witness" => rule.is_witness = true,
                 other => return Err(format!("`{other}` is no word of a rule")),
             }
         }

@@ -57,7 +57,7 @@ fn after(region: &SimRegion, order: &Order) -> Option<SimRegion> {
     match &order.command {
         Command::ChangePeers(changes) => next.adopt(next.plan_change(changes).ok()?),
         Command::TransferLeader(peers) => next.lead(peers.iter().find(|p| next.may_lead(p.id))?.id),
-        Command::Split(_) | Command::Merge { .. } => return None,
+        Command::Split(_) | Command::Merge { .. } | Command::SwitchWitnesses(_) => return None,
     }
     next.term = 0;
     next.waiting.clear();
