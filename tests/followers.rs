@@ -343,6 +343,31 @@ async fn leadership_and_members_change_by_hand() {
     trio.nodes.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_a_preferred_member_that_is_away_costs_the_others_nothing() {
+    let mut trio = Trio::start().await;
+    let name = |seat: usize| format!("pd-{}", seat + 1);
+    let away = trio.leader;
+    let body = "{\"leader-priority\": 7}";
+    let said = trio.rest(away, "POST", &format!("/pd/api/v1/members/name/{}", name(away)), &[], body).await;
+    assert_eq!(said.0, StatusCode::OK, "{said:?}");
+    trio.group.kill(away);
+    let leader = trio.group.leader().await;
+    let term = trio.json(leader, "/berth/v1/group").await["term"].clone();
+    // By hand: refused at once, and by its reason.
+    let path = format!("/pd/api/v1/leader/transfer/{}", name(away));
+    let said = trio.rest(leader, "POST", &path, &[], "").await;
+    assert_eq!(said.0, StatusCode::SERVICE_UNAVAILABLE, "{said:?}");
+    assert!(said.1.contains("no other member can lead now"), "{said:?}");
+    // By priority: it has been looked, and nothing was tried.
+    let told = |text: &str| trio.group.seats[leader].home.log().contains(text);
+    Group::until("it is told that it cannot lead", async || told("a member of higher priority cannot lead now")).await;
+    assert!(!told("leadership is handed over") && !told("leadership was not taken over"));
+    let stands = trio.json(leader, "/berth/v1/group").await;
+    assert_eq!((&stands["term"], &stands["leads"]), (&term, &Value::from(true)), "{stands}");
+    trio.nodes.end().await;
+}
+
 /// A unary call with an empty request, by name.
 async fn call(channel: Channel, method: &str, host: Option<&str>) -> Result<Vec<u8>, tonic::Status> {
     let mut grpc = Grpc::new(channel);

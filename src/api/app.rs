@@ -214,6 +214,7 @@ impl App {
         match (self.meta.failure(), self.meta.leader()) {
             _ if self.leaving.is_cancelled() => Some("SERVER CLOSING".to_owned()),
             (Some(why), _) => Some(why.to_string()),
+            _ if self.meta.is_outvoted() => Some("ALARM CORRUPT".to_owned()),
             (None, None) => Some("RAFT NO LEADER".to_owned()),
             (None, Some(_)) => None,
         }

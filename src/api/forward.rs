@@ -86,6 +86,7 @@ pub(super) async fn way(app: &App, headers: &HeaderMap, agreed: bool) -> Way {
     if app.meta.is_leader() {
         return Way::Here;
     }
+    let agreed = agreed && !app.meta.is_outvoted();
     if agreed && headers.get(ALLOW_FOLLOWER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
         return Way::Follower;
     }

@@ -34,6 +34,10 @@ pub(super) enum Bug {
     MembersNotSaved,
     /// A vote is forgotten with the process.
     VoteNotSaved,
+    /// A leader takes it that the others vote for nobody else for as long as it would.
+    OwnTimeout,
+    /// A member that is started with a shorter election timeout forgets what it promised before.
+    PromiseForgotten,
 }
 
 /// Those that are put back.

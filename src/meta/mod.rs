@@ -82,10 +82,25 @@ pub struct RaftTimings {
     pub compact_every: u64,
     /// How many applied entries stay in the log for followers that lag.
     pub compact_keep: u64,
-    /// The hash of the state is compared between members each time this many entries have been applied.
+    /// The hash of the state is compared between members each time this many entries have been applied; 0: never.
     pub hash_every: u64,
+    /// And this long after the last time, whatever was applied.
+    pub hash_period: Duration,
     /// A leader whose disk does not answer for longer leads no more, and nobody whose disk does not answer tries to.
     pub disk_patience: Duration,
+}
+
+impl RaftTimings {
+    /// The shortest time after hearing a leader in which a member with these timings votes for no other. The first tick may come at once.
+    fn promise(&self) -> Duration {
+        self.tick * self.election_ticks.saturating_sub(1)
+    }
+
+    /// As many ticks as a promise of this length needs.
+    fn ticks_for(&self, promise: Duration) -> u32 {
+        let ticks = promise.as_nanos().div_ceil(self.tick.as_nanos().max(1));
+        u32::try_from(ticks).unwrap_or(u32::MAX).saturating_add(1)
+    }
 }
 
 impl Default for RaftTimings {
@@ -98,6 +113,7 @@ impl Default for RaftTimings {
             compact_every: 4096,
             compact_keep: 1024,
             hash_every: 256,
+            hash_period: Duration::from_secs(15),
             disk_patience: Duration::from_secs(3),
         }
     }

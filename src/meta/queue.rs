@@ -4,6 +4,7 @@
 
 use std::sync::{
     Arc,
+    atomic::{AtomicUsize, Ordering},
     mpsc::{SyncSender, TrySendError},
 };
 
@@ -20,8 +21,29 @@ use crate::model::MemberId;
 /// of work; who comes later is told so at once.
 pub(super) const MAX_QUEUE: usize = 4096;
 
-/// Most bytes of messages from other members that wait. What is dropped beyond it is sent again.
+/// Most bytes that wait of messages from other members, which are sent again, and of proposals, whose callers are told.
 pub(super) const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// Bytes of one kind that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(AtomicUsize);
+
+impl Waiting {
+    /// So many more want to wait; false: there is no room.
+    #[must_use]
+    pub(super) fn enter(&self, size: usize) -> bool {
+        let fits = self.0.fetch_add(size, Ordering::AcqRel).saturating_add(size) <= MAX_WAITING_BYTES;
+        if !fits {
+            self.leave(size);
+        }
+        fits
+    }
+
+    /// They wait no more.
+    pub(super) fn leave(&self, size: usize) {
+        self.0.fetch_sub(size, Ordering::AcqRel);
+    }
+}
 
 /// Gets the outcome of a proposal.
 pub(super) type Answer = Box<dyn FnOnce(Result<Reply, MetaError>) + Send>;

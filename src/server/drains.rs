@@ -201,7 +201,13 @@ mod tests {
             assert!(!told.get("summary").text().is_empty() && told.get("description").text().contains("/berth/v1/"));
             alerts.insert(rule.get("alert").text());
         }
-        let wanted = ["BerthDrainStalled", "BerthDrainHeldByOldDenyRule", "BerthOldDenyRule", "BerthPatrolSlow"];
+        let wanted = [
+            "BerthDrainStalled",
+            "BerthDrainHeldByOldDenyRule",
+            "BerthOldDenyRule",
+            "BerthPatrolSlow",
+            "BerthStatesDiffer",
+        ];
         assert!(wanted.iter().all(|alert| alerts.contains(alert)), "{alerts:?}");
     }
 }

@@ -16,6 +16,7 @@ mod members;
 mod observer;
 mod pace;
 mod ports;
+mod priority;
 pub mod record;
 mod records;
 pub(crate) mod settings;
@@ -454,6 +455,7 @@ async fn open_meta(
     };
     let tick = config.berth.raft_heartbeat_interval.get();
     let election = config.berth.raft_election_timeout.get();
+    let timings = RaftTimings::default();
     let backend = meta::FileBackends::new(dir).map_err(|why| StartError::DataDir { dir: dir.to_owned(), why })?;
     let options = meta::Options {
         dir: dir.to_owned(),
@@ -461,7 +463,8 @@ async fn open_meta(
         raft: RaftTimings {
             tick,
             election_ticks: u32::try_from(election.as_nanos() / tick.as_nanos().max(1)).unwrap_or(u32::MAX),
-            ..RaftTimings::default()
+            hash_every: if config.berth.state_hash_check { timings.hash_every } else { 0 },
+            ..timings
         },
         caches: CacheSizes {
             log: usize::try_from(config.berth.log_cache_size).unwrap_or(usize::MAX),

@@ -14,6 +14,7 @@ use super::{
     counts,
     observer::Observer,
     pace::Pace,
+    priority,
     records::Keeper,
     streams::{KEEPALIVE, Streams},
     watchdog::{self, Say, Watchdog},
@@ -54,8 +55,6 @@ const ENDED_LABELS: Duration = Duration::from_secs(3600);
 const LABELS_AT_ONCE: usize = 1024;
 /// How often the files of TLS are read for something new.
 const TLS_FILES: Duration = Duration::from_secs(5);
-/// How often it is looked whether another member should lead. (PD: a minute.)
-const PRIORITY: Duration = Duration::from_secs(5);
 /// How often progress and ended operators go into the agreed state, when there is something new.
 const RECORDS: Duration = Duration::from_secs(1);
 /// How often old Tombstones are looked for.
@@ -91,6 +90,7 @@ impl Tasks {
         }));
         into.spawn(watch_clock(self.app.clone(), shutdown.clone()));
         into.spawn(watch_disk(self.app.clone(), shutdown.clone()));
+        into.spawn(priority::follow(self.app.clone(), shutdown.clone()));
         let mut every = |period: Duration, who: Who, run: fn(Tasks) -> Run| {
             into.spawn(repeat(period, who, shutdown.clone(), self.clone(), run));
         };
@@ -104,7 +104,6 @@ impl Tasks {
         every(SETTINGS, Who::All, |t| Box::pin(async move { t.end_temporary_settings() }));
         every(TLS_FILES, Who::All, |t| Box::pin(t.read_tls_files()));
         every(ENDED_LABELS, Who::Leader, |t| Box::pin(t.remove_ended_labels()));
-        every(PRIORITY, Who::Leader, |t| Box::pin(async move { t.app.follow_priority().await }));
         every(RECORDS, Who::Leader, |t| Box::pin(t.keeper.turn(t.app)));
         every(OLD_TOMBSTONES, Who::Leader, |t| Box::pin(t.remove_old_tombstones()));
     }

@@ -37,20 +37,10 @@ impl App {
         self.propose(Command::SetLeaderPriority { id, priority }).await.map(drop)
     }
 
-    /// Hands leadership to the member that should have it, if that is another one.
-    pub async fn follow_priority(&self) {
-        let (members, own) = (self.meta.members(), self.meta.member_id());
-        let Some(to) = preferred(&members, own).filter(|to| self.meta.group().voters.contains(&to.id)) else { return };
-        match self.meta.transfer_leader(to.id).await {
-            Ok(()) => {
-                crate::pdlog!(self.log, Info, "leadership goes to a member of higher priority", "member-name" => &to.name);
-            }
-            // It is away or behind; it is asked again the next time.
-            Err(error) => {
-                let text = "a member of higher priority cannot lead now";
-                crate::pdlog!(self.log, Warn, text, "member-name" => &to.name, "error" => error.to_string());
-            }
-        }
+    /// The member that should lead in place of this one, if there is one that votes.
+    pub fn preferred_leader(&self) -> Option<Member> {
+        let (members, group) = (self.meta.members(), self.meta.group());
+        preferred(&members, self.meta.member_id()).filter(|to| group.voters.contains(&to.id)).cloned()
     }
 }
 

@@ -161,7 +161,7 @@ enum Answerer {
 /// that allows it (L6). Without a leader to hear nobody knows what the copy lacks.
 fn answerer<Q: HasClusterId>(app: &App, head: &MetadataMap) -> Result<Answerer, Status> {
     let Err(error) = app.require_leader() else { return Ok(Answerer::Leader) };
-    if !Q::FOLLOWERS {
+    if !Q::FOLLOWERS || app.meta.is_outvoted() {
         return Err(error.into_status());
     }
     if !head.contains_key(ALLOW_FOLLOWER) {

@@ -107,7 +107,10 @@ pub(super) async fn health(request: &Request) -> Answer {
     let members = app.meta.members();
     let shown = members.iter().map(async |m| {
         let own = m.id == app.meta.member_id();
-        let health = if own { app.meta.failure().is_none() } else { forward::answers(app, &m.client_urls).await };
+        let health = match own {
+            true => app.meta.failure().is_none() && !app.meta.is_outvoted(),
+            false => forward::answers(app, &m.client_urls).await,
+        };
         Health { name: &m.name, member_id: m.id, client_urls: &m.client_urls, health }
     });
     Ok(Reply::ok(&join_all(shown).await))

@@ -18,7 +18,10 @@ const LIVE: [Check; 1] = [SERIALIZABLE_READ];
 
 /// In PD's order, by name.
 const READY: [Check; 5] = [
-    ("etcd-data-corruption", |app| app.meta.failure().map(|_| "etcd data corruption alarm is active".to_owned())),
+    ("etcd-data-corruption", |app| {
+        let corrupt = app.meta.failure().is_some() || app.meta.is_outvoted();
+        corrupt.then(|| "etcd data corruption alarm is active".to_owned())
+    }),
     ("etcd-linearizable-read", |app| {
         let why = match app.leaving.is_cancelled() {
             true => "server is closing",

@@ -3,6 +3,8 @@
 //! Owns: their form, group commits, and the rule about damage (R5): a bad record at the very end that nobody can rely on is cut off with
 //! a log line, any other is fatal. Must not know: what entries mean.
 
+use std::time::Duration;
+
 use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Entry};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
@@ -17,6 +19,8 @@ const MARKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("marks");
 const HARD: &str = "hard-state";
 /// Index and term of the entry before the first.
 const CUT: &str = "cut";
+/// For how long this member may have promised to vote for nobody but a leader that it hears, nanoseconds.
+const PROMISE: &str = "promise";
 /// The members that the group began with.
 const FOUNDERS: &str = "founders";
 
@@ -45,6 +49,8 @@ pub(in crate::meta) struct LogWrite {
     pub(in crate::meta) cut: Option<Truncated>,
     /// All entries from before this write go: the log begins anew after this one, up to which the state was received.
     pub(in crate::meta) reset: Option<Truncated>,
+    /// See [`LogFile::promise`].
+    pub(in crate::meta) promise: Option<Duration>,
     /// Whether it must be on disk when the write returns.
     pub(in crate::meta) sync: bool,
 }
@@ -63,6 +69,7 @@ impl LogWrite {
         self.entries.extend(later.entries);
         self.hard = later.hard.or(self.hard);
         self.cut = later.cut.or(self.cut);
+        self.promise = later.promise.or(self.promise);
         self.sync |= later.sync;
     }
 }
@@ -148,6 +155,12 @@ impl LogFile {
         let Some(bytes) = self.mark_bytes(FOUNDERS)? else { return Ok(None) };
         let conf = ConfState::parse_from_bytes(&bytes).map_err(|e| damaged(format!("{FOUNDERS}: {e}")))?;
         Ok(Some(conf))
+    }
+
+    /// The longest promise not to vote that this member may have given before it was started and that may still hold; `None`: nothing is
+    /// known of any.
+    pub(in crate::meta) fn promise(&self) -> Result<Option<Duration>, OpenError> {
+        Ok(self.mark(PROMISE)?.map(|[nanos]| Duration::from_nanos(nanos)))
     }
 
     fn mark_bytes(&self, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
@@ -259,6 +272,10 @@ fn put(txn: &redb::WriteTransaction, write: &LogWrite) -> Result<(), redb::Error
         let bytes = numbers([hard.term, hard.vote, hard.commit]);
         marks.insert(HARD, record::seal(HARD.as_bytes(), &bytes).as_slice())?;
     }
+    if let Some(promise) = write.promise {
+        let nanos = u64::try_from(promise.as_nanos()).unwrap_or(u64::MAX);
+        marks.insert(PROMISE, record::seal(PROMISE.as_bytes(), &numbers([nanos])).as_slice())?;
+    }
     if let Some(cut) = write.cut.or(write.reset) {
         entries.retain_in(..=cut.index, |_, _| false)?;
         marks.insert(CUT, record::seal(CUT.as_bytes(), &numbers([cut.index, cut.term])).as_slice())?;
@@ -303,6 +320,7 @@ mod tests {
             hard,
             cut: None,
             reset: None,
+            promise: None,
             sync: true,
         })
         .unwrap();
@@ -370,7 +388,14 @@ mod tests {
     fn writes_merge_into_one() {
         let mut first = LogWrite { entries: vec![entry(1, 1), entry(2, 1)], sync: true, ..LogWrite::default() };
         let hard = Some(HardMark { term: 2, vote: 1, commit: 1 });
-        first.merge(LogWrite { entries: vec![entry(2, 2), entry(3, 2)], hard, cut: None, reset: None, sync: false });
+        first.merge(LogWrite {
+            entries: vec![entry(2, 2), entry(3, 2)],
+            hard,
+            cut: None,
+            reset: None,
+            promise: None,
+            sync: false,
+        });
         let terms: Vec<_> = first.entries.iter().map(|e| (e.index, e.term)).collect();
         assert_eq!((terms, first.hard, first.sync), (vec![(1, 1), (2, 2), (3, 2)], hard, true));
     }

@@ -12,7 +12,7 @@ use crate::{
         Member, MemberInfo, PeerError,
         membership::{MemberAsk, MemberError, new_member},
         peer::decode,
-        queue::{Event, MAX_WAITING_BYTES, MemberAnswer, Rejected},
+        queue::{Event, MemberAnswer, Rejected},
     },
     model::MemberId,
 };
@@ -54,12 +54,11 @@ impl Meta {
         let shared = &self.shared;
         let outcome = decode(shared.owner, bytes).and_then(|message| {
             let size = bytes.len();
-            if shared.waiting_bytes.fetch_add(size, Ordering::AcqRel) + size > MAX_WAITING_BYTES {
-                shared.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
+            if !shared.messages_waiting.enter(size) {
                 return Err(PeerError::Busy);
             }
             shared.queue.try_send(Event::Peer { message, size }).map_err(|rejected| {
-                shared.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
+                shared.messages_waiting.leave(size);
                 match rejected {
                     Rejected::Full(_) => PeerError::Busy,
                     Rejected::Ended(_) => PeerError::Stopped,
@@ -118,6 +117,12 @@ impl Meta {
         let event = event(Box::new(move |outcome| drop(send.send(outcome))));
         shared.queue.try_send(event).map_err(|rejected| shared.rejected(&rejected))?;
         receive.await.unwrap_or_else(|_| Err(shared.why_ended().into()))
+    }
+
+    /// Whether the state here is not that of the majority of the members. It is not to be read from then on; a state that is received
+    /// whole from another member ends it.
+    pub fn is_outvoted(&self) -> bool {
+        self.shared.outvoted.load(Ordering::Acquire)
     }
 
     /// Who is in the group.

@@ -7,7 +7,7 @@ mod group;
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::sync_channel,
     },
     time::Duration,
@@ -28,7 +28,7 @@ use super::{
     machine::{Change, Command, Envelope, Member, Reply, State, plan},
     membership::Founding,
     peer::{NoTransport, PeerCounts, Transport},
-    queue::{Answer, Ended, Event, Queue, Rejected},
+    queue::{Answer, Ended, Event, Queue, Rejected, Waiting},
     tso::{Grant, MAX_LOGICAL, Timestamp, Tso},
 };
 use crate::model::{ClusterId, MemberId, Mono};
@@ -84,13 +84,16 @@ pub(super) struct Shared {
     pub(super) group: ArcSwap<Group>,
     /// What other members sent and was refused.
     pub(super) peers: PeerCounts,
-    /// Bytes of messages that wait in the queue.
-    pub(super) waiting_bytes: AtomicUsize,
+    /// Messages and proposals that wait in the queue.
+    pub(super) messages_waiting: Waiting,
+    pub(super) proposals_waiting: Waiting,
     /// The last entry that is known to be agreed on.
     pub(super) committed: AtomicU64,
     /// State hashes that were compared with those of other members, and those that differed.
     pub(super) hashes_compared: AtomicU64,
     pub(super) hashes_differ: AtomicU64,
+    /// The state of this member is not that of the majority.
+    pub(super) outvoted: AtomicBool,
     bugs: Bugs,
     observers: RwLock<Vec<Observer>>,
     pub(super) queue: Box<dyn Queue>,
@@ -133,10 +136,12 @@ impl Shared {
             state_write: Busy::default(),
             group: ArcSwap::default(),
             peers: PeerCounts::default(),
-            waiting_bytes: AtomicUsize::new(0),
+            messages_waiting: Waiting::default(),
+            proposals_waiting: Waiting::default(),
             committed: AtomicU64::new(0),
             hashes_compared: AtomicU64::new(0),
             hashes_differ: AtomicU64::new(0),
+            outvoted: AtomicBool::new(false),
             bugs,
             observers: RwLock::default(),
             queue,
@@ -205,16 +210,19 @@ impl Shared {
 
     /// Puts a command into the queue; the outcome goes to `answer`.
     fn submit(&self, command: Command, answer: Answer) {
-        match self.admit(command) {
-            Ok((ticket, data)) => match self.queue.try_send(Event::Propose { ticket, data, answer }) {
-                Ok(()) => {}
-                Err(rejected) => {
-                    let error = self.rejected(&rejected);
-                    let (Rejected::Full(event) | Rejected::Ended(event)) = rejected;
-                    refuse(*event, error);
-                }
-            },
-            Err(e) => answer(Err(e)),
+        let (ticket, data) = match self.admit(command) {
+            Ok(admitted) => admitted,
+            Err(e) => return answer(Err(e)),
+        };
+        let size = data.len();
+        if !self.proposals_waiting.enter(size) {
+            return answer(Err(MetaError::Busy));
+        }
+        if let Err(rejected) = self.queue.try_send(Event::Propose { ticket, data, answer }) {
+            self.proposals_waiting.leave(size);
+            let error = self.rejected(&rejected);
+            let (Rejected::Full(event) | Rejected::Ended(event)) = rejected;
+            refuse(*event, error);
         }
     }
 

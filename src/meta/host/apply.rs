@@ -1,33 +1,23 @@
 //! What is committed becomes state: state file first, then the state that others see, then observers, then answers.
 //!
-//! Owns: that order, flush before cut, the comparison of state hashes. Must not know: what commands mean.
+//! Owns: that order, flush before cut. Must not know: what commands mean.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use raft::eraftpb::ConfState;
 
 use super::Core;
-use crate::{
-    meta::{
-        MetaError,
-        bugs::Bug,
-        disk::{Applied, DiskError},
-        handle::Latest,
-        machine::{Action, Change, Command, Envelope, Reply, Row, RowKey, changes, difference, execute},
-        membership::Note,
-        peer::Body,
-        queue::{Answer, Ended},
-        raft::{Committed, Input, Wanted},
-        writer::Install,
-    },
-    model::MemberId,
+use crate::meta::{
+    MetaError,
+    bugs::Bug,
+    disk::{Applied, DiskError},
+    handle::Latest,
+    machine::{Action, Change, Command, Envelope, Reply, Row, RowKey, changes, difference, execute},
+    membership::Note,
+    queue::{Answer, Ended},
+    raft::{Committed, Input, Wanted},
+    writer::Install,
 };
-
-/// Hashes that are remembered, of this member and of others, for members that are ahead or behind.
-const MAX_HASHES: usize = 64;
 
 /// What is applied of one round: written to the state file in one transaction.
 #[derive(Default)]
@@ -44,17 +34,6 @@ struct Outcome {
     ticket: u64,
     answer: Answer,
     outcome: Result<Reply, MetaError>,
-}
-
-/// Hashes of the state at certain entries.
-#[derive(Debug, Default)]
-pub(super) struct Hashes {
-    /// Here: entry and hash, ascending.
-    own: VecDeque<(u64, u64)>,
-    /// As others say, of entries that are not applied here yet.
-    others: BTreeMap<(u64, MemberId), u64>,
-    /// To be told to others.
-    to_tell: Vec<(u64, u64)>,
 }
 
 impl Core {
@@ -75,9 +54,7 @@ impl Core {
         for Outcome { answer, outcome, .. } in batch.answers {
             answer(outcome);
         }
-        for (index, hash) in std::mem::take(&mut self.hashes.to_tell) {
-            self.tell_members(&Body::StateHash { index, hash });
-        }
+        self.tell_hashes();
         let mut inputs = vec![Input::Applied(self.applied.clone())];
         inputs.extend(self.cut_if_due());
         Ok(inputs)
@@ -118,9 +95,7 @@ impl Core {
     fn execute_all(&mut self, batch: &mut Batch) -> Result<(), Ended> {
         while let Some(entry) = self.committed.pop_front() {
             self.apply_entry(entry, batch)?;
-            if self.applied.index.is_multiple_of(self.timings.hash_every.max(1)) {
-                self.note_hash();
-            }
+            self.note_hash_if_due();
         }
         Ok(())
     }
@@ -202,7 +177,7 @@ impl Core {
             }
             Err(refusal) => Err(MetaError::Refused(refusal)),
         };
-        if self.bugs.has(Bug::AppliesDifferently) && self.this.id.0.is_multiple_of(2) {
+        if self.bugs.has(Bug::AppliesDifferently) {
             self.state.apply(&Action::Put(Row::MinResolvedTs(self.this.id.0)));
         }
         self.answer(origin, ticket, outcome, batch);
@@ -229,6 +204,7 @@ impl Core {
         let changes = difference(&self.state, &state);
         (self.state, self.applied, self.installing) = (state, applied, false);
         self.cut_at = self.applied.index;
+        self.forget_hashes();
         self.committed.retain(|entry| entry.index > self.applied.index);
         slog::info!(self.log, "the state was received whole"; "index" => self.applied.index);
         self.shared.ids.agreed(self.state.id_end);
@@ -236,43 +212,6 @@ impl Core {
         self.show_group();
         inputs.push(Input::Persisted(number));
         inputs.push(Input::Applied(self.applied.clone()));
-    }
-
-    /// Remembers the hash of the state as it is, and holds it against what others said.
-    fn note_hash(&mut self) {
-        let (index, hash) = (self.applied.index, self.state.hash);
-        self.hashes.own.push_back((index, hash));
-        if self.hashes.own.len() > MAX_HASHES {
-            self.hashes.own.pop_front();
-        }
-        self.hashes.to_tell.push((index, hash));
-        let later = self.hashes.others.split_off(&(index + 1, MemberId(0)));
-        for ((at, member), theirs) in std::mem::replace(&mut self.hashes.others, later) {
-            if at == index {
-                self.compare(index, hash, member, theirs);
-            }
-        }
-    }
-
-    /// Another member says what its state sums up to.
-    pub(super) fn hear_hash(&mut self, from: MemberId, index: u64, theirs: u64) {
-        if index > self.applied.index {
-            if self.hashes.others.len() < MAX_HASHES {
-                self.hashes.others.insert((index, from), theirs);
-            }
-        } else if let Some((_, own)) = self.hashes.own.iter().find(|(at, _)| *at == index) {
-            self.compare(index, *own, from, theirs);
-        }
-    }
-
-    fn compare(&self, index: u64, own: u64, member: MemberId, theirs: u64) {
-        self.shared.hashes_compared.fetch_add(1, Ordering::Relaxed);
-        if own != theirs {
-            self.shared.hashes_differ.fetch_add(1, Ordering::Relaxed);
-            slog::error!(self.log, "two members have different states at the same entry";
-                "index" => index, "member" => member.0,
-                "own-hash" => format!("{own:016x}"), "its-hash" => format!("{theirs:016x}"));
-        }
     }
 }
 

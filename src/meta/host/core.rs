@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{apply::Hashes, group::Peers, lead::Transfer, send::Queued};
+use super::{group::Peers, hashes::Hashes, lead::Transfer, promise::Promises, send::Queued};
 use crate::{
     meta::{
         Clock, LOG_FILE, MemberInfo, MetaError, OpenError, Options, RaftTimings, STATE_FILE,
@@ -76,6 +76,7 @@ pub(in crate::meta) struct Core {
     pub(super) leading: Option<u64>,
     pub(super) transfer: Option<Transfer>,
     pub(super) peers: Peers,
+    pub(super) promises: Promises,
     pub(super) hashes: Hashes,
     pub(super) bugs: Bugs,
     pub(super) out: Todo,
@@ -149,18 +150,21 @@ impl Core {
         let (owner, applied, state) = (files.owner, files.loaded_state.applied, files.loaded_state.state);
         check_cluster(&state, owner)?;
         let cut_at = files.loaded_log.cut.index;
+        let now = clock.now().mono;
+        let promises = Promises::open(&files.log, &options.raft, bugs, now)?;
+        let start_ticks = options.raft.election_ticks.max(options.raft.ticks_for(promises.kept()));
         let node = Node::new(
             NodeOptions {
                 id: owner.member,
                 log: files.loaded_log,
                 applied: applied.clone(),
                 election_ticks: options.raft.election_ticks as usize,
+                start_ticks: start_ticks as usize,
                 seed: options.entropy ^ owner.member.0,
                 bugs,
             },
             &log,
         )?;
-        let now = clock.now().mono;
         let latest = Latest { state: Arc::new(state.clone()), index: applied.index, term: applied.term };
         let shared = Arc::new(Shared::new(&options, owner, clock, latest, queue, bugs));
         let core = Core {
@@ -190,6 +194,7 @@ impl Core {
             leading: None,
             transfer: None,
             peers: Peers::default(),
+            promises,
             hashes: Hashes::default(),
             bugs,
             out: Todo::default(),
@@ -218,8 +223,8 @@ impl Core {
     /// Takes in what happened, and the time.
     pub(in crate::meta) fn step(&mut self, events: impl IntoIterator<Item = Event>) -> Todo {
         let mut inputs = vec![];
-        let stalled = self.is_stalled(self.now());
-        self.node.hold_back(stalled);
+        let unfit = self.unfit(self.now()).is_some();
+        self.node.hold_back(unfit);
         self.tick(&mut inputs);
         match self.take_all(events, &mut inputs) {
             Ok(()) => self.finish(inputs),
@@ -246,6 +251,7 @@ impl Core {
         self.lead_on(now, inputs);
         self.tick_sending(now, inputs);
         self.make_known(now, inputs);
+        self.tick_hashes(now);
     }
 
     fn take_all(&mut self, events: impl IntoIterator<Item = Event>, inputs: &mut Vec<Input>) -> Result<(), Ended> {
@@ -264,6 +270,7 @@ impl Core {
     fn take(&mut self, event: Event, inputs: &mut Vec<Input>) -> Result<(), Ended> {
         match event {
             Event::Propose { ticket, data, answer } => {
+                self.shared.proposals_waiting.leave(data.len());
                 let answer = self.answered_early(answer);
                 self.pending.insert(ticket, answer);
                 inputs.push(Input::Propose { ticket, data });
@@ -271,7 +278,7 @@ impl Core {
             Event::Members { ask, answer } => self.change_members(ask, answer, inputs),
             Event::Transfer { to, answer } => self.begin_transfer(to, Some(answer), inputs),
             Event::Peer { message, size } => {
-                self.shared.waiting_bytes.fetch_sub(size, std::sync::atomic::Ordering::AcqRel);
+                self.shared.messages_waiting.leave(size);
                 self.hear(message, inputs);
             }
             Event::Persisted(number) => {

@@ -15,17 +15,27 @@ use crate::{
         membership::{MAX_MEMBERS, MemberAsk, MemberError, Note},
         peer::{Body, PeerMessage},
         queue::MemberAnswer,
-        raft::Input,
+        raft::{Follower, Input},
         snapshot::{Receiving, Sending},
     },
     model::{MemberId, Mono},
 };
+
+/// What a follower was last seen to lack, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lacks {
+    /// Once it has acknowledged this entry, it is looked at anew.
+    index: u64,
+    since: Mono,
+}
 
 /// What is known of the others.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     /// When each was heard last.
     pub(super) heard: BTreeMap<MemberId, Mono>,
+    /// How far followers are; empty unless this member leads.
+    pub(super) lacks: BTreeMap<MemberId, Lacks>,
     /// States that are being sent, by receiver.
     pub(super) sending: BTreeMap<MemberId, Sending>,
     pub(super) receiving: Receiving,
@@ -49,11 +59,32 @@ impl Core {
         match body {
             // The state itself comes in parts.
             Body::Raft(message) if message.has_snapshot() => {}
-            Body::Raft(message) => inputs.push(Input::Message(message)),
+            Body::Raft(message) => {
+                self.note_promise(from, &message);
+                inputs.push(Input::Message(message));
+            }
             Body::Chunk(chunk) => self.take_chunk(from, &chunk, inputs),
             Body::ChunkTaken { session, wanted } => self.chunk_taken(from, session, wanted, inputs),
             Body::StateHash { index, hash } => self.hear_hash(from, index, hash),
         }
+    }
+
+    /// Notes which entries followers have yet to acknowledge.
+    pub(super) fn watch_followers(&mut self, now: Mono) {
+        let (followers, last) = (self.node.followers(), self.node.last_index());
+        self.peers.lacks.retain(|id, _| followers.iter().any(|f| f.id == *id));
+        for follower in followers {
+            let lacks = self.peers.lacks.entry(follower.id).or_insert(Lacks { index: last, since: now });
+            if follower.matched >= lacks.index {
+                *lacks = Lacks { index: last, since: now };
+            }
+        }
+    }
+
+    /// Whether a follower has next to everything, and its disk lets it acknowledge more. (It answers heartbeats also when its disk hangs.)
+    pub(super) fn keeps_up(&self, follower: &Follower, now: Mono) -> bool {
+        let waits = |lacks: &Lacks| follower.matched < lacks.index && now.since(lacks.since) > self.election();
+        follower.caught_up && !self.peers.lacks.get(&follower.id).is_some_and(waits)
     }
 
     /// Proposes a change of the group, unless something speaks against it.
@@ -139,7 +170,8 @@ impl Core {
         if self.leading.is_none() {
             return;
         }
-        let ready = self.node.followers().into_iter().find(|f| !f.voter && f.caught_up && self.reaches(f.id, now));
+        let sound = |f: &Follower| self.reaches(f.id, now) && !self.hashes.is_outvoted(f.id);
+        let ready = self.node.followers().into_iter().find(|f| !f.voter && f.caught_up && sound(f));
         if let Some(learner) = ready {
             slog::info!(self.log, "a learner has caught up and votes from here on"; "member" => learner.id.0);
             // Nobody waits for it; when it is dropped, the next tick tries again.

@@ -17,7 +17,7 @@ use crate::{
         machine::{Change, Command, Member},
         membership::MemberError,
         queue::MemberAnswer,
-        raft::Input,
+        raft::{Follower, Input},
     },
     model::{MemberId, Mono},
 };
@@ -31,12 +31,7 @@ pub(super) struct Transfer {
 }
 
 impl Core {
-    /// The shortest time after hearing a leader in which a member votes for no other. The first tick may come at once.
-    fn promise(&self) -> Duration {
-        self.timings.tick * self.timings.election_ticks.saturating_sub(1)
-    }
-
-    fn election(&self) -> Duration {
+    pub(super) fn election(&self) -> Duration {
         self.timings.tick * self.timings.election_ticks
     }
 
@@ -47,13 +42,14 @@ impl Core {
 
     /// What a leader does with each tick.
     pub(super) fn lead_on(&mut self, now: Mono, inputs: &mut Vec<Input>) {
+        self.watch_followers(now);
         if !self.node.is_leader() {
             return;
         }
         if !self.node.is_alone() {
             inputs.push(self.confirmation(now));
         }
-        let stalled = self.is_stalled(now);
+        let unfit = self.unfit(now);
         match &mut self.transfer {
             Some(transfer) if now.since(transfer.since) > self.timings.tick * self.timings.election_ticks => {
                 if let Some(answer) = transfer.answer.take() {
@@ -62,41 +58,33 @@ impl Core {
                 inputs.push(Input::StepDown);
             }
             Some(_) => {}
-            None if stalled => self.leave(inputs),
-            None => self.promote(now, inputs),
+            None => match unfit {
+                Some(why) => self.leave(why, inputs),
+                None => self.promote(now, inputs),
+            },
+        }
+    }
+
+    /// Why this member is not to lead, if there is a reason.
+    pub(super) fn unfit(&self, now: Mono) -> Option<&'static str> {
+        match (self.hashes.is_outvoted(self.this.id), self.is_stalled(now)) {
+            (true, _) => Some("the state of this member is not that of the majority, it leads no more"),
+            (false, true) => Some("the disk does not answer, this member leads no more"),
+            (false, false) => None,
         }
     }
 
     /// Whether the disk has not answered for too long to lead. A group of one has nobody else who could.
-    pub(super) fn is_stalled(&self, now: Mono) -> bool {
+    fn is_stalled(&self, now: Mono) -> bool {
         self.shared.disk_job.lasts(now) > self.timings.disk_patience && !self.node.is_alone()
     }
 
     /// Leads no more, since what it is asked to keep it may not be able to: another member takes over, or it just ceases.
-    fn leave(&mut self, inputs: &mut Vec<Input>) {
-        slog::warn!(self.log, "the disk does not answer, this member leads no more"; "term" => self.node.term());
+    fn leave(&mut self, why: &str, inputs: &mut Vec<Input>) {
+        slog::warn!(self.log, "{}", why; "term" => self.node.term());
         self.begin_transfer(None, None, inputs);
         if self.transfer.is_none() {
             inputs.push(Input::StepDown);
-        }
-    }
-
-    /// Asks a quorum whether this member still leads; the answer counts from now.
-    fn confirmation(&self, now: Mono) -> Input {
-        Input::Confirm([now.0, self.node.term()].iter().flat_map(|n| n.to_le_bytes()).collect())
-    }
-
-    pub(super) fn confirm_lease(&self, confirmed: &[Vec<u8>]) {
-        // Others may be well and confirm it; that says nothing about the disk here.
-        if self.is_stalled(self.now()) {
-            return;
-        }
-        for context in confirmed {
-            let (words, rest) = context.as_chunks::<8>();
-            let ([stamp, term], []) = (words, rest) else { continue };
-            if self.leading == Some(u64::from_le_bytes(*term)) && self.transfer.is_none() {
-                self.shared.lease.confirm(Mono(u64::from_le_bytes(*stamp)), self.promise());
-            }
         }
     }
 
@@ -117,7 +105,7 @@ impl Core {
         } else if self.transfer.is_none() {
             match self.node.is_alone() {
                 true => self.shared.lease.grant_alone(),
-                false => self.shared.lease.bound(self.now(), self.promise()),
+                false => self.shared.lease.bound(self.now(), self.timings.promise()),
             }
         }
     }
@@ -132,7 +120,7 @@ impl Core {
                 self.introduced_term = term;
                 inputs.extend(self.introduction());
             }
-            if self.state.cluster.is_some() && self.is_known() {
+            if self.state.cluster.is_some() && self.is_known() && self.unfit(self.now()).is_none() {
                 self.begin_serving(term);
                 inputs.push(self.confirmation(self.now()));
             }
@@ -247,11 +235,17 @@ impl Core {
             return Err(MemberError::UnderWay);
         }
         let voters = self.node.followers().into_iter().filter(|f| f.voter);
+        let sound = |f: &Follower| self.reaches(f.id, now) && !self.hashes.is_outvoted(f.id);
         match to {
             Some(to) if to == self.this.id => Err(MemberError::NoSuccessor),
-            Some(to) => voters.map(|f| f.id).find(|id| *id == to).ok_or(MemberError::Unknown(to)),
+            Some(to) => {
+                // While it is waited for nobody serves: it is asked only if it can be expected to take over.
+                let chosen = { voters }.find(|f| f.id == to).ok_or(MemberError::Unknown(to))?;
+                let able = sound(&chosen) && self.keeps_up(&chosen, now);
+                if able { Ok(to) } else { Err(MemberError::NoSuccessor) }
+            }
             None => {
-                let best = voters.filter(|f| self.reaches(f.id, now)).max_by_key(|f| f.matched);
+                let best = voters.filter(sound).max_by_key(|f| f.matched);
                 best.map(|f| f.id).ok_or(MemberError::NoSuccessor)
             }
         }

@@ -7,7 +7,9 @@
 mod apply;
 mod core;
 mod group;
+mod hashes;
 mod lead;
+mod promise;
 mod send;
 mod threads;
 

@@ -76,14 +76,17 @@ impl Core {
             // What waits behind it is due, or it is itself.
             let due = self.queued.iter().any(Queued::is_due);
             let next = if due { self.queued.pop_front() } else { None };
-            let Some(Queued { write, number, install, then_send }) = next else { return };
+            let Some(Queued { mut write, number, install, then_send }) = next else { return };
             self.then_send = then_send;
             match install.and_then(|applied| Some((applied, self.received.take()?))) {
                 Some((applied, received)) => {
                     let log_first = self.bugs.has(Bug::SnapshotNotAtomic);
                     Job::Install(Box::new(Install { state: received.state, applied, write, number, log_first }))
                 }
-                None => Job::Write { write, number },
+                None => {
+                    write.promise = self.shorter_promise();
+                    Job::Write { write, number }
+                }
             }
         };
         self.disk_busy = true;
@@ -102,8 +105,9 @@ impl Core {
 
     /// Sends what raft says. Where it wants a state to be sent, its parts are.
     pub(super) fn send_raft(&mut self, messages: Vec<Message>, inputs: &mut Vec<Input>) {
-        for message in messages {
+        for mut message in messages {
             let to = MemberId(message.to);
+            self.promise(&mut message);
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 self.begin_sending(to, &message, inputs);
             } else {

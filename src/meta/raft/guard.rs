@@ -32,8 +32,9 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(election_ticks: usize, bugs: Bugs) -> Self {
-        let quiet = if bugs.has(Bug::VoteAfterRestart) { 0 } else { election_ticks };
+    /// `start_ticks`: how long a promise from before this start may still hold.
+    pub(super) fn new(election_ticks: usize, start_ticks: usize, bugs: Bugs) -> Self {
+        let quiet = if bugs.has(Bug::VoteAfterRestart) { 0 } else { start_ticks };
         Self { election_ticks, quiet }
     }
 

@@ -9,4 +9,4 @@ mod node;
 mod tests;
 mod view;
 
-pub(super) use node::{Committed, Input, Node, NodeOptions, Output, Persist, Wanted};
+pub(super) use node::{Committed, Follower, Input, Node, NodeOptions, Output, Persist, Wanted};

@@ -50,6 +50,8 @@ pub(in crate::meta) struct NodeOptions {
     pub(in crate::meta) applied: Applied,
     /// For so many ticks after hearing a leader no other is voted for.
     pub(in crate::meta) election_ticks: usize,
+    /// For so many ticks after the start nobody is voted for: at least as many as above, more if more was promised before it.
+    pub(in crate::meta) start_ticks: usize,
     /// Election timeouts are drawn from it.
     pub(in crate::meta) seed: u64,
     pub(in crate::meta) bugs: Bugs,
@@ -160,12 +162,14 @@ pub(in crate::meta) struct Node {
     after_write: Vec<Message>,
     /// It does not try to lead.
     held_back: bool,
+    /// Nor for so many ticks more, since it may have promised to vote for nobody, and that goes for itself.
+    start_ticks: usize,
     bugs: Bugs,
 }
 
 impl Node {
     pub(in crate::meta) fn new(options: NodeOptions, log: &slog::Logger) -> raft::Result<Self> {
-        let NodeOptions { id, log: loaded, applied, election_ticks, seed, bugs } = options;
+        let NodeOptions { id, log: loaded, applied, election_ticks, start_ticks, seed, bugs } = options;
         let (first, spread) = waits(election_ticks);
         let config = Config {
             id: id.0,
@@ -184,8 +188,11 @@ impl Node {
         };
         config.validate()?;
         let raw = RawNode::new(&config, LogView::new(loaded, applied), log)?;
-        let guard = Guard::new(election_ticks, bugs);
-        let mut node = Self { raw, guard, seed, campaigns: 0, failed: 0, after_write: vec![], held_back: false, bugs };
+        let guard = Guard::new(election_ticks, start_ticks, bugs);
+        // What is promised for one election timeout its own timer keeps.
+        let start_ticks = start_ticks.saturating_sub(election_ticks);
+        let (campaigns, failed, after_write, held_back) = (0, 0, vec![], false);
+        let mut node = Self { raw, guard, seed, campaigns, failed, after_write, held_back, start_ticks, bugs };
         node.draw_timeout();
         Ok(node)
     }
@@ -258,6 +265,11 @@ impl Node {
         followers
     }
 
+    /// The last entry that it has, on disk or not.
+    pub(in crate::meta) fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
     /// Where the log could be cut; to be given back as [`Input::Cut`] once the state is flushed.
     pub(in crate::meta) fn cut_point(&self, applied: u64, keep: u64) -> Option<Truncated> {
         self.raw.store().cut_point(applied, keep)
@@ -328,7 +340,9 @@ impl Node {
         let log = &self.raw.raft.raft_log;
         // The only voter elects itself on the spot, which raft allows only once all it has is on disk.
         let unready = self.is_alone() && log.persisted < log.last_index();
-        if !self.is_leader() && (unready || self.is_installing() || self.held_back) {
+        let promised = self.start_ticks > 0 && !self.is_alone();
+        self.start_ticks = self.start_ticks.saturating_sub(1);
+        if !self.is_leader() && (unready || promised || self.is_installing() || self.held_back) {
             return;
         }
         let was = self.raw.raft.state;
@@ -408,7 +422,7 @@ impl Node {
         if self.bugs.has(Bug::VoteNotSaved) {
             hard = hard.map(|h| HardMark { vote: 0, ..h });
         }
-        let write = LogWrite { entries, hard, cut: None, reset, sync };
+        let write = LogWrite { entries, hard, reset, sync, ..LogWrite::default() };
         let (at_once, mut then_send): (Vec<_>, Vec<_>) =
             ready.take_persisted_messages().into_iter().partition(promises_nothing);
         out.send.extend(at_once);

@@ -62,7 +62,11 @@ fn node(id: u64, size: u64, disk: &Disk, election_ticks: usize) -> Node {
     let log = LoadedLog { hard: disk.hard, entries: disk.entries.clone(), ..LoadedLog::default() };
     let applied = Applied { conf, ..Applied::default() };
     let bugs = Bugs::default();
-    Node::new(NodeOptions { id: MemberId(id), log, applied, election_ticks, seed: id, bugs }, &logger()).unwrap()
+    Node::new(
+        NodeOptions { id: MemberId(id), log, applied, election_ticks, start_ticks: election_ticks, seed: id, bugs },
+        &logger(),
+    )
+    .unwrap()
 }
 
 impl Group {

@@ -84,8 +84,12 @@ impl Three {
 
     /// Waits until it holds.
     pub(super) fn until(&self, holds: impl Fn(&[(Meta, HostHandle)]) -> bool) {
+        Self::wait(|| holds(&self.group));
+    }
+
+    fn wait(holds: impl Fn() -> bool) {
         for _ in 0..6000 {
-            if holds(&self.group) {
+            if holds() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -111,7 +115,8 @@ fn r8_t1_three_members_on_threads_go_on_without_one() {
     assert!(first.receive(b"not a message").is_err() && first.group_counts().refused == 1);
     // To another member, in order; the first serves no longer.
     let successor = first.group().voters.iter().copied().find(|id| *id != first.member_id()).unwrap();
-    block_on(first.transfer_leader(successor)).unwrap();
+    // (Not before it has been heard to have what the leader has.)
+    Three::wait(|| block_on(first.transfer_leader(successor)).is_ok());
     assert!(!first.is_leader() && block_on(first.tso(1)).is_err());
     let second = leader(&group);
     assert!(block_on(second.tso(1)).unwrap() > before);

@@ -83,6 +83,7 @@ pub(in crate::api::rest) fn group(request: &Request) -> Answer {
         "state_hash": format!("{:016x}", state.hash),
         "hashes_compared": counts.hashes_compared,
         "hashes_differ": counts.hashes_differ,
+        "outvoted": meta.is_outvoted(),
         "messages_refused": counts.refused,
         "messages_of_unknown": counts.unknown,
         "messages_dropped": counts.dropped,

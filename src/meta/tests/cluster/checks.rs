@@ -124,9 +124,21 @@ impl Checks {
         Ok(())
     }
 
-    /// Ids were given.
-    pub(super) fn ids(&mut self, last: u64, count: u32) -> Result<(), String> {
+    /// Timestamps were moved: never back, and all later ones are above.
+    pub(super) fn reset(&mut self, to: Timestamp, asked: u64) -> Result<(), String> {
+        if to.composed() <= asked {
+            return Err(format!("T5: timestamps were moved to {to:?}, {asked} had been given"));
+        }
+        self.latest = self.latest.max(to.composed());
+        Ok(())
+    }
+
+    /// Ids were given by a member that had been shown `shown` before it was asked.
+    pub(super) fn ids(&mut self, last: u64, count: u32, shown: u64) -> Result<(), String> {
         let first = last + 1 - u64::from(count.max(1));
+        if first <= shown {
+            return Err(format!("D2: ids {first} to {last} were given, a node uses {shown}"));
+        }
         if first == 0 || !take(&mut self.ids, first, last) {
             return Err(format!("D1: of the ids {first} to {last} one was given twice"));
         }

@@ -14,7 +14,7 @@ use super::{
     world::{Happening, World},
 };
 use crate::{
-    meta::{Command, Founding, Member, MemberError, MetaError, NamedRow, Timestamp},
+    meta::{Command, Founding, Member, MemberError, Meta, MetaError, NamedRow, Timestamp},
     model::MemberId,
 };
 
@@ -30,7 +30,10 @@ pub(super) enum Outcome {
     /// The place in the history.
     Put(usize, Result<(), MetaError>),
     Timestamps(u32, u64, Result<Timestamp, MetaError>),
-    Ids(u32, Result<u64, MetaError>),
+    /// How many, and the highest that nodes had shown to this member when they were asked for.
+    Ids(u32, u64, Result<u64, MetaError>),
+    /// To where, and the latest timestamp when it was asked for.
+    Reset(Timestamp, u64, Result<(), MetaError>),
     Added(usize, Result<Member, MemberError>),
     Removed(MemberId, Result<(), MemberError>),
     Transferred(Result<(), MemberError>),
@@ -71,7 +74,13 @@ impl World {
         }
         let Some(run) = &self.machines[at].run else { return Ok(()) };
         let meta = run.meta.clone();
-        match self.rng.random_range(0..12) {
+        let shown = run.shown;
+        match self.rng.random_range(0..14) {
+            12 => self.reset_timestamps(at, meta),
+            13 => {
+                self.show_id(at);
+                Ok(())
+            }
             10 => self.put(at, meta),
             11 => {
                 self.read(at);
@@ -90,13 +99,31 @@ impl World {
             }
             8 => {
                 let count = self.rng.random_range(1..700);
-                self.ask(at, async move { Outcome::Ids(count, meta.alloc_ids(count).await) })
+                self.ask(at, async move { Outcome::Ids(count, shown, meta.alloc_ids(count).await) })
             }
             _ => match meta.try_alloc_id() {
-                Some(id) => self.answered(Outcome::Ids(1, Ok(id))),
+                Some(id) => self.answered(Outcome::Ids(1, shown, Ok(id))),
                 None => Ok(()),
             },
         }
+    }
+
+    /// Somebody moves timestamps, mostly ahead of the latest.
+    fn reset_timestamps(&mut self, at: usize, meta: Meta) -> Result<(), String> {
+        let asked = self.checks.latest;
+        let mut to = Timestamp::from_composed(asked);
+        to.physical_ms = to.physical_ms.saturating_add(self.rng.random_range(-1000..100)).max(0);
+        self.ask(at, async move { Outcome::Reset(to, asked, meta.reset_ts(to, true).await) })
+    }
+
+    /// A node tells the leader of an id that it uses, above all that were agreed.
+    fn show_id(&mut self, at: usize) {
+        let beyond = self.rng.random_range(1..2000);
+        let Some(run) = self.machines[at].run.as_mut().filter(|r| r.meta.is_leader()) else { return };
+        let id = run.meta.state().id_end + beyond;
+        run.meta.show_id(id);
+        run.shown = run.shown.max(id);
+        self.counts.shown += 1;
     }
 
     /// Looks whether requests to this machine have been answered.
@@ -153,9 +180,13 @@ impl World {
                     false => self.checks.timestamps(last, count, asked),
                 }
             }
-            Outcome::Ids(count, Ok(last)) => {
+            Outcome::Ids(count, shown, Ok(last)) => {
                 self.counts.ids += u64::from(count);
-                self.checks.ids(last, count)
+                self.checks.ids(last, count, shown)
+            }
+            Outcome::Reset(to, asked, Ok(())) => {
+                self.counts.resets += 1;
+                self.checks.reset(to, asked)
             }
             Outcome::Added(machine, Ok(member)) => {
                 self.counts.added += 1;
@@ -186,7 +217,8 @@ impl World {
             Outcome::Written(_, Err(_))
             | Outcome::Put(_, Err(_))
             | Outcome::Timestamps(_, _, Err(_))
-            | Outcome::Ids(_, Err(_))
+            | Outcome::Ids(_, _, Err(_))
+            | Outcome::Reset(_, _, Err(_))
             | Outcome::Added(_, Err(_))
             | Outcome::Removed(_, Err(_))
             | Outcome::Transferred(Err(_)) => {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::{
     meta::{
         CacheSizes, MemberInfo, Meta, OpenError, Options, RaftTimings,
-        bugs::Bugs,
+        bugs::{Bug, Bugs},
         disk::faults::FaultDisk,
         host::{Core, CoreOptions},
         membership::Founding,
@@ -97,6 +97,8 @@ pub(super) struct Run {
     pub(super) checked: u64,
     /// It was seen to serve in this term.
     pub(super) served: u64,
+    /// The highest id that a node has shown to it.
+    pub(super) shown: u64,
     pub(super) wake_at: u64,
 }
 
@@ -106,6 +108,10 @@ pub(super) struct Machine {
     pub(super) disk: FaultDisk,
     pub(super) clock: Arc<MachineClock>,
     pub(super) rate: Rate,
+    /// In place of those of the plan.
+    pub(super) timings: Option<RaftTimings>,
+    /// A fault that this one has.
+    pub(super) bug: Option<Bug>,
     pub(super) run: Option<Run>,
     /// Counts starts, so that what was meant for an earlier run is not taken for the present one.
     pub(super) starts: u64,
@@ -128,6 +134,8 @@ impl Machine {
             disk: FaultDisk::default(),
             clock: Arc::default(),
             rate: Rate { mono_permille, wall_off: 0, wall_stands: None },
+            timings: None,
+            bug: None,
             run: None,
             starts: 0,
             paused: false,
@@ -165,7 +173,7 @@ impl Machine {
         let core = CoreOptions { options, founding: self.founding.clone(), bugs };
         let core = Core::open(core, self.clock.clone(), Box::new(inbox.clone()), logger())?;
         let meta = Meta::of(core.shared.clone());
-        self.run = Some(Run { core, meta, inbox, job: None, checked: 0, served: 0, wake_at: 0 });
+        self.run = Some(Run { core, meta, inbox, job: None, checked: 0, served: 0, shown: 0, wake_at: 0 });
         Ok(())
     }
 }

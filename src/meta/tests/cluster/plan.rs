@@ -60,6 +60,8 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) members: usize,
     pub(super) timings: RaftTimings,
+    /// Election timeouts differ by machine, and change with starts: a change of the setting is being rolled out.
+    pub(super) mixed: bool,
     pub(super) faults: Vec<Fault>,
     /// Mean time between faults and between requests of clients.
     pub(super) fault_gap: u64,
@@ -93,6 +95,7 @@ impl Plan {
                 compact_every: compact.0,
                 compact_keep: compact.1,
                 hash_every: rng.random_range(3..=20),
+                hash_period: Duration::from_secs(2),
                 ..RaftTimings::default()
             },
             faults: if faults.is_empty() { vec![Fault::Crash] } else { faults },
@@ -105,6 +108,7 @@ impl Plan {
             lasts: rng.random_range(8..16) * SECOND,
             bug: None,
             by_history: false,
+            mixed: rng.random_bool(0.3),
         }
     }
 
@@ -121,6 +125,7 @@ impl Plan {
             delay: 3 * MS,
             long_delay: 3 * MS,
             lasts: 25 * SECOND,
+            mixed: false,
             ..plan
         }
     }

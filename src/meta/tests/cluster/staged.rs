@@ -9,7 +9,7 @@ use super::{
     plan::{MS, Plan, SECOND},
     world::{Counts, Happening, World},
 };
-use crate::meta::{bugs::Bug, disk::faults::Unsynced};
+use crate::meta::{RaftTimings, bugs::Bug, disk::faults::Unsynced};
 
 /// Longer than any of these takes.
 const LONG: u64 = 600 * SECOND;
@@ -113,6 +113,24 @@ impl World {
         self.cut_off(leader, voter);
         self.restart(voter);
         self.run_for(3 * self.election())?;
+        self.end()
+    }
+
+    /// The same while a shorter election timeout is rolled out: those two have it from their restart on, the leader does not.
+    pub(super) fn a_voter_is_restarted_with_a_shorter_timeout(mut self) -> Result<Counts, String> {
+        let short = self.plan.timings;
+        let long = RaftTimings { election_ticks: 4 * short.election_ticks, ..short };
+        self.machines.iter_mut().for_each(|m| m.timings = Some(long));
+        self.run_for(12 * SECOND)?;
+        let Roles { leader, others: [candidate, voter] } = self.roles()?;
+        self.machines[candidate].timings = None;
+        self.machines[voter].timings = None;
+        self.cut_off(leader, candidate);
+        self.restart(candidate);
+        self.run_for(12 * self.election())?;
+        self.cut_off(leader, voter);
+        self.restart(voter);
+        self.run_for(8 * self.election())?;
         self.end()
     }
 

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     meta::{
-        Founder, Founding,
-        bugs::Bugs,
+        Founder, Founding, RaftTimings,
+        bugs::{Bug, Bugs},
         disk::faults::Unsynced,
         host::Todo,
         queue::Event,
@@ -71,6 +71,9 @@ pub(super) struct Counts {
     pub(super) transfers: u64,
     pub(super) added: u64,
     pub(super) removed: u64,
+    /// Times that timestamps were moved, and ids that nodes showed.
+    pub(super) resets: u64,
+    pub(super) shown: u64,
     /// Reads and writes of which a history was made.
     pub(super) recorded: u64,
     /// Histories that were looked through.
@@ -110,6 +113,8 @@ impl Counts {
             *sum += more;
         }
         self.removed += other.removed;
+        self.resets += other.resets;
+        self.shown += other.shown;
         self.recorded += other.recorded;
         self.histories += other.histories;
         self.given_up += other.given_up;
@@ -248,10 +253,24 @@ impl World {
         }
     }
 
+    /// What a machine is started with.
+    fn timings_of(&self, at: usize) -> RaftTimings {
+        let (plan, machine) = (&self.plan, &self.machines[at]);
+        let mut timings = machine.timings.unwrap_or(plan.timings);
+        if plan.mixed {
+            // Of its own, so that nothing else depends on it.
+            let mut rng = ChaCha8Rng::seed_from_u64(plan.seed ^ ((at as u64 + 1) << 32) ^ (machine.starts << 48));
+            timings.election_ticks *= [1, 1, 2, 4].choose(&mut rng).copied().unwrap_or(1);
+        }
+        timings
+    }
+
     pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
-        let (timings, seed) = (self.plan.timings, self.plan.seed.wrapping_mul(31).wrapping_add(at as u64));
-        let bugs = Bugs { one: self.plan.bug };
+        let (timings, seed) = (self.timings_of(at), self.plan.seed.wrapping_mul(31).wrapping_add(at as u64));
         let machine = &mut self.machines[at];
+        // One that differs is enough, and all that differed alike would agree.
+        let common = self.plan.bug.filter(|bug| *bug != Bug::AppliesDifferently || at == 0);
+        let bugs = Bugs { one: machine.bug.or(common) };
         // One that was not told its id yet waits for it.
         if machine.is_up() || machine.gone || machine.founding == Founding::Alone {
             return Ok(());
@@ -410,6 +429,16 @@ impl World {
     pub(super) fn any_up(&mut self) -> Option<usize> {
         let up: Vec<usize> = (0..self.machines.len()).filter(|m| self.machines[*m].is_up()).collect();
         up.choose(&mut self.rng).copied()
+    }
+
+    /// The member on this machine.
+    pub(super) fn id(&self, at: usize) -> Option<MemberId> {
+        self.places.iter().find(|(_, place)| **place == at).map(|(id, _)| *id)
+    }
+
+    /// All ways to and from this machine.
+    pub(super) fn links_of(&self, at: usize) -> BTreeSet<(usize, usize)> {
+        (0..self.machines.len()).filter(|m| *m != at).flat_map(|m| [(m, at), (at, m)]).collect()
     }
 
     pub(super) fn block(&mut self, pairs: BTreeSet<(usize, usize)>, lasts: u64) {
