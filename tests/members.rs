@@ -1,4 +1,4 @@
-//! Three members as processes on real disks: killed, paused, stopped, with a disk that hangs, cut off, while clients never stop asking.
+//! Three members as processes on real disks: killed, paused, stopped, with a disk that hangs or is full, while clients never stop asking.
 
 // What tests may and the crate may not: panic, print, read the clock; a shared helper need not be used by every file.
 #![allow(
@@ -24,7 +24,7 @@ use std::{
 
 use berth::sim::FleetOptions;
 use common::{
-    group::{Group, stands},
+    group::{Disk, Group, stands},
     history::Readers,
     load::Load,
     nodes::Nodes,
@@ -37,6 +37,12 @@ use tokio::time::sleep;
 /// How long a leader is paused: longer than any election takes.
 const PAUSE: Duration = Duration::from_secs(3);
 
+/// How many tries may fail before a call is answered when members are stopped in order. Clients try again each 20 ms, so that who has to
+/// wait for an election (a second) needs more; PD's own client tries six times, half a second apart.
+const TRIES: u32 = 30;
+/// How long nobody may get a timestamp then, on a machine that does much else.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// What can happen to a group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Fault {
@@ -46,11 +52,15 @@ enum Fault {
     KillAll,
     PauseLeader,
     StopLeader,
+    /// Its disk hangs for some seconds.
     HangLeader,
+    /// Its disk hangs until the process gives up.
+    HangLeaderForGood,
+    FillLeadersDisk,
 }
 
 impl Fault {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::KillLeader,
         Self::KillFollower,
         Self::KillTwo,
@@ -58,6 +68,8 @@ impl Fault {
         Self::PauseLeader,
         Self::StopLeader,
         Self::HangLeader,
+        Self::HangLeaderForGood,
+        Self::FillLeadersDisk,
     ];
 }
 
@@ -83,7 +95,39 @@ fn fleet(group: &Group) -> FleetOptions {
     }
 }
 
-async fn strike(group: &mut Group, fault: Fault, rng: &mut ChaCha8Rng) {
+async fn another_leads(group: &Group, than: usize) {
+    Group::until("another leads", async || {
+        for seat in group.seats.iter().enumerate().filter(|(seat, _)| *seat != than).map(|(_, seat)| seat) {
+            if stands(seat).await.is_some_and(|stands| stands["leads"] == true) {
+                return true;
+            }
+        }
+        false
+    })
+    .await;
+}
+
+/// How often a member has said this, over all its starts.
+fn said(group: &Group, seat: usize, text: &str) -> usize {
+    group.seats[seat].home.log().matches(text).count()
+}
+
+/// The disk of the leader breaks so that its process ends by itself, with these words. Others lead and acknowledge meanwhile; with a
+/// disk that is well again it comes back.
+async fn break_disk(group: &mut Group, load: &Load, leader: usize, disk: Disk, words: &str) {
+    let before = said(group, leader, words);
+    group.seats[leader].set_disk(disk);
+    another_leads(group, leader).await;
+    load.served().await;
+    assert_eq!(group.ended(leader).await, Some(1), "{disk:?}");
+    assert!(said(group, leader, words) > before, "{disk:?}: {}", group.seats[leader].home.log());
+    load.served().await;
+    group.seats[leader].set_disk(Disk::Well);
+    group.spawn(leader);
+    group.leader().await;
+}
+
+async fn strike(group: &mut Group, load: &Load, fault: Fault, rng: &mut ChaCha8Rng) {
     let leader = group.leader().await;
     let members = group.seats.len();
     let follower = (leader + rng.random_range(1..members)) % members;
@@ -98,18 +142,17 @@ async fn strike(group: &mut Group, fault: Fault, rng: &mut ChaCha8Rng) {
             return;
         }
         Fault::HangLeader => {
-            let gate = group.seats[leader].gate();
-            std::fs::write(&gate, "").unwrap();
-            Group::until("another leads than the one whose disk hangs", async || {
-                for seat in group.seats.iter().enumerate().filter(|(seat, _)| *seat != leader).map(|(_, seat)| seat) {
-                    if stands(seat).await.is_some_and(|stands| stands["leads"] == true) {
-                        return true;
-                    }
-                }
-                false
-            })
-            .await;
-            std::fs::remove_file(gate).unwrap();
+            group.seats[leader].set_disk(Disk::Hangs);
+            another_leads(group, leader).await;
+            group.seats[leader].set_disk(Disk::Well);
+            return;
+        }
+        Fault::HangLeaderForGood => {
+            break_disk(group, load, leader, Disk::Hangs, "it has not answered for 20s").await;
+            return;
+        }
+        Fault::FillLeadersDisk => {
+            break_disk(group, load, leader, Disk::Full, "No space left on device").await;
             return;
         }
         Fault::PauseLeader => {
@@ -134,7 +177,7 @@ async fn r1_t1_d1_l6_three_members_lose_nothing_over_kills_and_pauses() {
     let mut group = Group::start(3, &[]).await;
     let mut nodes = Nodes::start(fleet(&group));
     nodes.loaded().await;
-    let load = Load::start_on(&group.urls()).await;
+    let load = Load::start_without_safe_point(&group.urls()).await;
     let readers = Readers::start(&group.urls(), rng.random());
     let mut faults: BTreeMap<Fault, u32> = BTreeMap::new();
     for round in 0..rounds {
@@ -142,7 +185,7 @@ async fn r1_t1_d1_l6_three_members_lose_nothing_over_kills_and_pauses() {
         let fault = Fault::ALL.get(round).copied().unwrap_or_else(|| Fault::ALL[rng.random_range(0..Fault::ALL.len())]);
         let from = Instant::now();
         load.served().await;
-        strike(&mut group, fault, &mut rng).await;
+        strike(&mut group, &load, fault, &mut rng).await;
         load.served().await;
         *faults.entry(fault).or_default() += 1;
         println!("{fault:?}: {:?} without a timestamp", load.silence_since(from));
@@ -152,8 +195,9 @@ async fn r1_t1_d1_l6_three_members_lose_nothing_over_kills_and_pauses() {
     let seen = readers.end().await;
     group.same().await;
     println!("{faults:?}; {totals:?}; {seen:?}");
-    assert!(seen.reads > 8 * rounds && seen.writes > 4 * rounds, "{seen:?}");
+    seen.enough(rounds);
     assert_eq!(faults.values().sum::<u32>() as usize, rounds);
+    assert_eq!(faults.len(), rounds.min(Fault::ALL.len()), "{faults:?}");
     assert!(totals.timestamps > 10 * rounds && ids.len() > 50 * rounds, "{totals:?}");
     assert!(totals.writes > 8 * rounds as u64 && totals.reads > 8 * rounds as u64, "{totals:?}");
     nodes.end().await;
@@ -222,28 +266,36 @@ async fn rolling_restarts_fail_no_call_for_good() {
     let (totals, _) = load.end().await;
     group.same().await;
     println!("{rounds} rounds of restarts: longest silence {silence:?}; {totals:?}");
-    // Every call was answered when it was tried again: what is bounded is how long that took.
-    assert!(silence < Duration::from_secs(20), "{silence:?}");
+    // Every call was answered when it was tried again: what is bounded is how often that took.
+    assert!(totals.most_tries <= TRIES, "a call was tried {} times in vain; {totals:?}", totals.most_tries);
+    assert!(silence < SILENCE, "{silence:?}");
+    assert!(totals.errors >= rounds as u64, "no call met a leader that was stopped: {totals:?}");
     assert!(totals.timestamps > 40 && totals.writes > 20, "{totals:?}");
     nodes.end().await;
 }
 
 /// How long clients get no timestamp when so many leaders are killed, and so many stopped. By command only: it takes minutes.
+///
+/// `BERTH_ROUNDS=20 cargo test --release --test members silence -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: cargo test --release --test members silence -- --ignored --nocapture"]
 async fn silence_of_timestamps_when_the_leader_goes() {
-    let rounds = rounds(20);
+    const MOST: [(&str, Duration); 2] = [("kill -9", Duration::from_secs(2)), ("SIGTERM", Duration::from_millis(100))];
+    let rounds = rounds(20).max(1);
     let mut group = Group::start(3, &[]).await;
     let mut nodes = Nodes::start(fleet(&group));
     nodes.loaded().await;
     let load = Load::start_on(&group.urls()).await;
-    for orderly in [false, true] {
+    let mut table =
+        format!("{:>8} {:>5} {:>9} {:>9} {:>9} {:>9}\n", "leader", "runs", "min", "median", "max", "at most");
+    let mut missed = vec![];
+    for (how, most) in MOST {
         let mut silences = vec![];
         for _ in 0..rounds {
             let leader = group.leader().await;
             load.served().await;
             let from = Instant::now();
-            if orderly {
+            if how == "SIGTERM" {
                 group.stop(leader).await;
             } else {
                 group.kill(leader);
@@ -253,10 +305,16 @@ async fn silence_of_timestamps_when_the_leader_goes() {
             group.spawn(leader);
         }
         silences.sort_unstable();
-        let how = if orderly { "SIGTERM" } else { "kill -9" };
-        println!("{how}, {rounds} runs: median {:?}, longest {:?}", silences[rounds / 2], silences[rounds - 1]);
-        println!("  {silences:?}");
+        let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+        let (min, median, max) = (silences[0], silences[rounds / 2], silences[rounds - 1]);
+        let [min, median, longest, bound] = [min, median, max, most].map(ms);
+        table += &format!("{how:>8} {rounds:>5} {min:>9} {median:>9} {longest:>9} {bound:>9}\n");
+        if max > most {
+            missed.push(format!("{how}: {silences:?}"));
+        }
     }
+    println!("longest silence in timestamps\n{table}");
     load.end().await;
     nodes.end().await;
+    assert!(missed.is_empty(), "longer than at most: {missed:#?}");
 }

@@ -141,7 +141,7 @@ async fn r1_t1_d1_l1_members_that_do_not_reach_each_other_lose_nothing() {
     };
     let mut nodes = Nodes::start(fleet);
     nodes.loaded().await;
-    let load = Load::start_on(&group.urls()).await;
+    let load = Load::start_without_safe_point(&group.urls()).await;
     let readers = Readers::start(&group.urls(), rng.random());
     let mut cuts: BTreeMap<Cut, usize> = BTreeMap::new();
     for round in 0..rounds {
@@ -160,7 +160,7 @@ async fn r1_t1_d1_l1_members_that_do_not_reach_each_other_lose_nothing() {
     println!("{cuts:?}; held up {} times; {totals:?}; {seen:?}", wires.held());
     assert_eq!(cuts.values().sum::<usize>(), rounds);
     assert!(wires.held() >= rounds as u64);
-    assert!(seen.reads > 8 * rounds && seen.writes > 4 * rounds, "{seen:?}");
+    seen.enough(rounds);
     assert!(totals.timestamps > 10 * rounds && ids.len() > 50 * rounds, "{totals:?}");
     assert!(totals.writes > 8 * rounds as u64, "{totals:?}");
     nodes.end().await;

@@ -1,7 +1,10 @@
 //! What a preview of a drain says, against the drain: random clusters in the deterministic simulator, from the question to Tombstone.
 
 // What tests may and the crate may not: panic, print.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, unreachable_pub)]
+mod common {
+    pub mod told;
+}
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +26,7 @@ use berth::{
         world::{STEP, World},
     },
 };
+use common::told::tell;
 use rand::{Rng, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -179,7 +183,10 @@ fn a_preview_is_within_a_fifth_of_what_the_drain_takes_in_the_simulator() {
     }
     let limits: BTreeSet<&str> = found.values().map(|one| one.limit).collect();
     let worst = found.values().map(|one| (one.ratio() - 1.0).abs()).fold(0.0, f64::max);
-    println!("{} compared, the worst is off by {:.1} %, limits: {limits:?}", found.len(), worst * 100.0);
+    let (count, worst) = (found.len(), worst * 100.0);
+    tell(&format!(
+        "previews: {count} compared with their drains, the worst is off by {worst:.1} %, limits: {limits:?}"
+    ));
     assert_eq!(found.len() as u64, CLUSTERS);
     assert!(found.values().all(|one| one.measured), "moves were measured before each question");
     assert_eq!(missed, known);

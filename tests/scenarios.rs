@@ -3,7 +3,9 @@
 //! `BERTH_REWRITE=1 cargo test --test scenarios` writes the views that scenarios show into their files.
 
 // What tests may and the crate may not: panic, print, read the environment.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, unreachable_pub)]
+#[path = "common/told.rs"]
+mod told;
 
 use std::{fs, path::PathBuf};
 
@@ -12,6 +14,7 @@ use berth::world::{
     command::{Sum, failure},
     random, run,
 };
+use told::tell;
 
 /// Fewer files would mean that some were lost.
 const MIN_FILES: usize = 112;
@@ -36,6 +39,14 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
+/// All counts where passing tests print, the totals where everybody sees them.
+fn counted(what: &str, sum: &Sum) {
+    let text = sum.to_string();
+    print!("{text}");
+    let totals: Vec<&str> = text.lines().take(2).map(str::trim).collect();
+    tell(&format!("{what}: {}", totals.join("; ")));
+}
+
 #[test]
 fn every_scenario_ends_as_it_says() {
     let rewrite = std::env::var_os("BERTH_REWRITE").is_some();
@@ -54,7 +65,7 @@ fn every_scenario_ends_as_it_says() {
             fs::write(&file, run::rewrite(&read, &outcome.shown)).unwrap();
         }
     }
-    print!("{sum}");
+    counted("scenarios", &sum);
     assert!(wrong.is_empty(), "\n{wrong}");
     assert!(sum.runs as usize >= MIN_FILES, "{} files", sum.runs);
 }
@@ -71,7 +82,7 @@ fn the_first_seeds_break_nothing() {
                 &failure(&format!("seed {seed}"), &format!("berth sim seeds --from {seed} --count 1"), &outcome, why);
         }
     }
-    print!("{sum}");
+    counted("seeds", &sum);
     assert!(wrong.is_empty(), "\n{wrong}");
     // A run in which nothing happens proves nothing.
     let t = &sum.tally;

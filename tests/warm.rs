@@ -21,7 +21,7 @@ use berth::sim::FleetOptions;
 use common::{
     group::{Group, PATIENCE},
     nodes::{Nodes, eventually},
-    process::BERTH,
+    process::{BERTH, Home},
 };
 use serde_json::Value;
 
@@ -95,21 +95,42 @@ async fn l3_a_new_leader_knows_regions_and_schedules_though_no_node_reports_to_i
     warm(&group, new).await;
 }
 
-/// `berth bench leader-change`, small: the leader resigns in the middle of a drain.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_leader_is_measured() {
-    let group = Group::start(3, &[]).await;
-    let leader = &group.seats[group.leader().await].home;
-    let args =
-        ["--json", "leader-change", "--stores", "4", "--regions", "500", "--settle", "100ms", "--store-limit", "60"];
+/// What `berth bench` says, as JSON.
+async fn bench(args: &[&str]) -> Value {
     let mut bench = std::process::Command::new(BERTH);
-    bench.args(["bench", "--addr", &leader.url()]).args(args);
+    bench.args(["bench", "--json"]).args(args);
     let ends = tokio::task::spawn_blocking(move || bench.output());
     let out = tokio::time::timeout(PATIENCE, ends).await.expect("it ends").unwrap().unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
-    let table: Value = serde_json::from_str(&text).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// `berth bench leader-change`, small: the leader resigns in the middle of a drain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_leader_is_measured() {
+    let group = Group::start(3, &[]).await;
+    let url = group.seats[group.leader().await].home.url();
+    let args = ["--stores", "4", "--regions", "500", "--settle", "100ms", "--store-limit", "60"];
+    let table = bench(&[&["--addr", &url, "leader-change"], &args[..]].concat()).await;
     for name in ["leads after", "GetRegion, from its election", "first operator, from its election"] {
-        assert!(table["values"][name]["value"].as_f64().is_some_and(|s| s < 20.0), "{name}: {text}");
+        assert!(table["values"][name]["value"].as_f64().is_some_and(|s| s < 20.0), "{name}: {table}");
     }
+}
+
+/// `berth bench restart`, small: the regions come from the files, as no node reports.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_is_measured() {
+    let home = Home::new();
+    let (process, url) = (home.start().await, home.url());
+    let pid = process.id().to_string();
+    let args = ["--stores", "4", "--regions", "500", "--sample", "100", "--settle", "100ms"];
+    let table = bench(&[&["--addr", &url, "--pid", &pid, "restart"], &args[..]].concat()).await;
+    let value = |name: &str| table["values"][name]["value"].as_f64();
+    assert_eq!(value("regions looked up"), Some(100.0), "{table}");
+    assert!(value("regions known") >= Some(500.0), "{table}");
+    let (answers, all) = (value("answers, from its start"), value("GetRegion for the whole sample, from its start"));
+    assert!(answers > Some(0.0) && all >= answers && all < Some(20.0), "{table}");
+    assert_eq!(process.ended(PATIENCE).await.code(), Some(0), "it was stopped in order");
+    assert!(home.http().get("/pd/api/v1/version").await.is_err(), "the one that was started again has ended too");
 }

@@ -1,16 +1,19 @@
-//! A disk that a test can make hang: while a file exists, writes wait. Off in normal use.
+//! A disk that a test can make hang or fill up: while a file exists, writes wait, or are refused when it says `full`. Off in normal use.
 //!
-//! Owns: the waiting. Must not know: what is written. A real server meets this with network disks and full controllers, and a test
+//! Owns: the waiting and the refusing. Must not know: what is written. A real server meets this with network disks and full controllers, and a test
 //! of the whole process cannot put a failing disk in by any other way.
 
 use std::{io, ops::Bound, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use redb::{BackendError, StorageBackend};
+use rustix::io::Errno;
 
 use crate::meta::{Backends, FileBackends, Held};
 
 /// The environment variable that names the file. Not for use: it is read by Berth's own tests.
 const GATE: &str = "BERTH_TEST_DISK_HANGS_WHILE";
+/// What the file says when the disk is full; with anything else in it the disk hangs.
+const FULL: &[u8] = b"full";
 /// How often a waiting write looks whether the file is gone.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -26,9 +29,13 @@ pub(super) fn gated(files: FileBackends) -> Arc<dyn Backends> {
 struct Gate(PathBuf);
 
 impl Gate {
-    fn pass(&self) {
-        while self.0.exists() {
-            thread::sleep(LOOK);
+    fn pass(&self) -> io::Result<()> {
+        loop {
+            match std::fs::read(&self.0) {
+                Ok(text) if text == FULL => return Err(Errno::NOSPC.into()),
+                Ok(_) => thread::sleep(LOOK),
+                Err(_) => return Ok(()),
+            }
         }
     }
 }
@@ -83,17 +90,17 @@ impl StorageBackend for GatedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.gate.pass();
+        self.gate.pass()?;
         self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.gate.pass();
+        self.gate.pass()?;
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.gate.pass();
+        self.gate.pass()?;
         self.file.write(offset, data)
     }
 

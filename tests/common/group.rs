@@ -20,6 +20,17 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one member may take to answer before it counts as away.
 const ANSWER: Duration = Duration::from_millis(500);
 
+/// What a member's disk does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disk {
+    /// What it is asked.
+    Well,
+    /// Nothing: writes wait.
+    Hangs,
+    /// It has no room: writes are refused.
+    Full,
+}
+
 /// A member and its process, while it has one.
 pub struct Seat {
     /// Its folder, ports and flags.
@@ -29,9 +40,19 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// While this file is there, its disk hangs.
-    pub fn gate(&self) -> PathBuf {
+    /// While this file is there, its disk hangs, or is full.
+    fn gate(&self) -> PathBuf {
         self.home.path().join("gate")
+    }
+
+    /// What its disk does from now on.
+    pub fn set_disk(&self, disk: Disk) {
+        match disk {
+            Disk::Well => std::fs::remove_file(self.gate()),
+            Disk::Hangs => std::fs::write(self.gate(), ""),
+            Disk::Full => std::fs::write(self.gate(), "full"),
+        }
+        .expect("a file");
     }
 }
 
@@ -108,6 +129,11 @@ impl Group {
         process.signal(Signal::TERM);
         let status = process.ended(PATIENCE).await;
         assert_eq!(status.code(), Some(0), "{}", self.seats[seat].home.printed());
+    }
+
+    /// Waits until a member's process has ended by itself; returns its exit code.
+    pub async fn ended(&mut self, seat: usize) -> Option<i32> {
+        self.seats[seat].process.take().expect("it runs").ended(PATIENCE).await.code()
     }
 
     /// Sends a signal.

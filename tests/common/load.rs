@@ -4,7 +4,7 @@
 //! that got no answer: such a try may have been made or not.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,6 +34,8 @@ const CALL: Duration = Duration::from_secs(1);
 const SERVED: Duration = Duration::from_secs(60);
 /// Timestamps and ids asked for at once.
 const AT_ONCE: u32 = 10;
+/// Beyond all safe points that are set.
+const FREE: u64 = 1 << 60;
 /// Bits of the logical part of a timestamp.
 const LOGICAL_BITS: u32 = 18;
 
@@ -51,9 +53,10 @@ struct Stamp {
 struct History {
     stamps: Vec<Stamp>,
     ids: Vec<u64>,
-    writes: u64,
+    writes: BTreeMap<Kind, u64>,
     reads: u64,
     errors: u64,
+    most_tries: u32,
 }
 
 /// Longest time in which no client got a timestamp; only times between two answers count.
@@ -74,14 +77,17 @@ pub struct Totals {
     pub writes: u64,
     /// Values read back and found right.
     pub reads: u64,
-    /// Calls that failed since the server was down.
+    /// Tries that failed since no server was there to answer.
     pub errors: u64,
+    /// How many tries failed before one call was answered, at most.
+    pub most_tries: u32,
     /// Longest time in which no client got a timestamp.
     pub silence: Duration,
 }
 
 /// Running clients.
 pub struct Load {
+    kinds: Vec<Kind>,
     history: Arc<Mutex<History>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -95,10 +101,12 @@ struct Client {
     cluster: u64,
     history: Arc<Mutex<History>>,
     stop: CancellationToken,
+    /// Tries of the present call that failed.
+    tries: u32,
 }
 
 /// A kind of write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Kind {
     Config,
     Label,
@@ -115,21 +123,38 @@ impl Load {
     /// Starts two clients for timestamps, one for ids, and one for each kind of write. The cluster must have a store 1. Each asks the
     /// member that leads, and looks for it among `urls`.
     pub async fn start_on(urls: &[String]) -> Self {
-        let mut client =
-            Client { urls: urls.to_vec(), cluster: 0, history: Arc::default(), stop: CancellationToken::new() };
+        Self::start_with(urls, &[Kind::Config, Kind::Label, Kind::Limit, Kind::SafePoint]).await
+    }
+
+    /// As [`Self::start_on`], but the GC safe point is left to others: there is only one.
+    pub async fn start_without_safe_point(urls: &[String]) -> Self {
+        Self::start_with(urls, &[Kind::Config, Kind::Label, Kind::Limit]).await
+    }
+
+    async fn start_with(urls: &[String], kinds: &[Kind]) -> Self {
+        let mut client = Client {
+            urls: urls.to_vec(),
+            cluster: 0,
+            history: Arc::default(),
+            stop: CancellationToken::new(),
+            tries: 0,
+        };
         let (mut grpc, _) = client.connect().await.expect("a server that leads");
         let members = grpc.get_members(pdpb::GetMembersRequest::default()).await.expect("members").into_inner();
         client.cluster = members.header.expect("a header").cluster_id;
+        if kinds.contains(&Kind::SafePoint) {
+            free_safe_point(&mut grpc, client.cluster).await.expect("a safe point that may be raised");
+        }
         let (history, stop) = (client.history.clone(), client.stop.clone());
         let mut tasks = JoinSet::new();
         for _ in 0..2 {
             tasks.spawn(client.clone().ask_timestamps());
         }
         tasks.spawn(client.clone().ask_ids());
-        for kind in [Kind::Config, Kind::Label, Kind::Limit, Kind::SafePoint] {
-            tasks.spawn(client.clone().write(kind));
+        for kind in kinds {
+            tasks.spawn(client.clone().write(*kind));
         }
-        Self { history, stop, tasks }
+        Self { kinds: kinds.to_vec(), history, stop, tasks }
     }
 
     /// Waits until clients were answered once more from here on: with timestamps, ids and writes.
@@ -169,6 +194,9 @@ impl Load {
             done.expect("a client found nothing wrong");
         }
         let history = std::mem::take(&mut *self.history.lock());
+        for kind in &self.kinds {
+            assert!(history.writes.contains_key(kind), "no write of {kind:?} was acknowledged");
+        }
         check_timestamps(history.stamps.clone());
         let ids: BTreeSet<u64> = history.ids.iter().copied().collect();
         assert_eq!(ids.len(), history.ids.len(), "D1: an id was given twice");
@@ -180,9 +208,10 @@ fn totals(history: &History) -> Totals {
     Totals {
         timestamps: history.stamps.len(),
         ids: history.ids.len(),
-        writes: history.writes,
+        writes: history.writes.values().sum(),
         reads: history.reads,
         errors: history.errors,
+        most_tries: history.most_tries,
         silence: longest_silence(&history.stamps),
     }
 }
@@ -215,13 +244,25 @@ pub async fn leader(url: &str) -> Option<(PdClient<Channel>, String)> {
     Some((PdClient::connect(leads.clone()).await.ok()?, leads))
 }
 
+/// The GC safe point may be raised as far as transactions let it: here, without end.
+pub async fn free_safe_point(grpc: &mut PdClient<Channel>, cluster_id: u64) -> Option<()> {
+    let request = pdpb::UpdateServiceGcSafePointRequest {
+        header: Some(pdpb::RequestHeader { cluster_id, ..pdpb::RequestHeader::default() }),
+        service_id: "gc_worker".into(),
+        ttl: i64::MAX,
+        safe_point: FREE,
+    };
+    let answer = grpc.update_service_gc_safe_point(request).await.ok()?.into_inner();
+    answer.header?.error.is_none().then_some(())
+}
+
 impl Client {
     fn header(&self) -> Option<pdpb::RequestHeader> {
         Some(pdpb::RequestHeader { cluster_id: self.cluster, ..pdpb::RequestHeader::default() })
     }
 
     /// Looks for the leader as often as it takes; `None` when the load ends. The second is its URL.
-    async fn connect(&self) -> Option<(PdClient<Channel>, String)> {
+    async fn connect(&mut self) -> Option<(PdClient<Channel>, String)> {
         while !self.stop.is_cancelled() {
             for url in &self.urls {
                 if let Ok(Some(found)) = timeout(CALL, leader(url)).await {
@@ -233,12 +274,20 @@ impl Client {
         None
     }
 
-    async fn failed(&self) {
-        self.history.lock().errors += 1;
-        sleep(RETRY).await;
+    /// A try failed: the next one is made at once, those after it when some time has passed.
+    async fn failed(&mut self) {
+        self.tries += 1;
+        {
+            let mut history = self.history.lock();
+            history.errors += 1;
+            history.most_tries = history.most_tries.max(self.tries);
+        }
+        if self.tries > 1 {
+            sleep(RETRY).await;
+        }
     }
 
-    async fn ask_timestamps(self) {
+    async fn ask_timestamps(mut self) {
         while let Some((mut grpc, _)) = self.connect().await {
             let (requests, queue) = mpsc::channel(1);
             let request = pdpb::TsoRequest { header: self.header(), count: AT_ONCE, ..pdpb::TsoRequest::default() };
@@ -256,6 +305,7 @@ impl Client {
                 let first = last - u64::from(answer.count) + 1;
                 assert_eq!(answer.count, AT_ONCE);
                 self.history.lock().stamps.push(Stamp { asked, answered, first, last });
+                self.tries = 0;
                 if self.stop.is_cancelled() {
                     return;
                 }
@@ -265,10 +315,11 @@ impl Client {
                     break;
                 }
             }
+            self.failed().await;
         }
     }
 
-    async fn ask_ids(self) {
+    async fn ask_ids(mut self) {
         while let Some((mut grpc, _)) = self.connect().await {
             loop {
                 let request = pdpb::AllocIdRequest { header: self.header(), count: AT_ONCE };
@@ -279,6 +330,7 @@ impl Client {
                 }
                 assert_eq!(answer.count, AT_ONCE);
                 self.history.lock().ids.extend(answer.id - u64::from(AT_ONCE) + 1..=answer.id);
+                self.tries = 0;
                 if self.stop.is_cancelled() {
                     return;
                 }
@@ -289,7 +341,7 @@ impl Client {
     }
 
     /// Reads a value, checks it against what was acknowledged, writes the next one.
-    async fn write(self, kind: Kind) {
+    async fn write(mut self, kind: Kind) {
         let (mut acknowledged, mut tried) = (0, 0);
         // Those without an answer may have been made, or be made as late as they like.
         let mut unknown = BTreeSet::new();
@@ -316,7 +368,8 @@ impl Client {
                     break;
                 }
                 acknowledged = tried;
-                self.history.lock().writes += 1;
+                *self.history.lock().writes.entry(kind).or_default() += 1;
+                self.tries = 0;
                 sleep(PACE).await;
             }
             self.failed().await;

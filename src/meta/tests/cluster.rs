@@ -21,6 +21,7 @@ mod world;
 
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -43,17 +44,16 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Prints what a run of many seeds did, and fails when it did not do enough to have shown anything.
-#[allow(clippy::print_stdout)]
+/// Tells what a run of many seeds did, past the test runner, which keeps what passing tests print; fails when it did not do enough to
+/// have shown anything.
 fn report(seeds: u64, by_size: &BySize) {
     let mut all = Counts::default();
     for (members, (worlds, counts)) in by_size {
-        println!("{worlds} clusters of {members}: {counts:?}");
+        let _ = writeln!(std::io::stderr().lock(), "simulated clusters: {worlds} of {members} members, {counts:?}");
         let enough = worlds * 5 >= seeds && counts.leaders >= *worlds && counts.writes > *worlds;
         assert!(enough || seeds < 50, "{worlds} clusters of {members}: {counts:?}");
         all.add(counts);
     }
-    println!("{seeds} seeds: {all:?}");
     let enough = [
         ("checks", all.checks, 1000),
         ("leaders", all.leaders, 1),

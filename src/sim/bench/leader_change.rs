@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::{
     task::JoinSet,
@@ -14,18 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BenchError, Table, Unit,
+    lookup::Lookup,
     rig::{Rig, Target, pause},
     scale_in::delete,
 };
-use crate::{
-    proto::pdpb,
-    sim::{
-        CommandKind, FleetOptions, FleetView,
-        driver::{PdClient, connect},
-        http::HttpClient,
-        layout, parse_duration,
-    },
-};
+use crate::sim::{CommandKind, FleetOptions, FleetView, http::HttpClient, parse_duration};
 
 /// Time between two looks at a member.
 const LOOK: Duration = Duration::from_millis(5);
@@ -63,7 +56,7 @@ pub struct LeaderChangeOptions {
 struct Member {
     name: String,
     http: HttpClient,
-    client: PdClient,
+    lookup: Lookup,
 }
 
 /// When the next leader did what, after the old one went.
@@ -77,7 +70,6 @@ struct Seen {
 pub(super) async fn run(
     target: &Target,
     row: &LeaderChangeOptions,
-    pid: Option<u32>,
     shutdown: CancellationToken,
 ) -> Result<Table, BenchError> {
     let (old, others) = members(target).await?;
@@ -101,7 +93,7 @@ pub(super) async fn run(
     let before = adds(&rig.view());
 
     let start = Instant::now();
-    remove_leader(target, row.kill, pid).await?;
+    remove_leader(target, row.kill).await?;
     let seen = next_leader(others, row.regions, row.give_up).await?;
     let base = adds(&rig.view());
     let moved = rig.wait("an operator of the next leader", row.give_up, |v| adds(v) > base).await?;
@@ -140,8 +132,7 @@ async fn members(target: &Target) -> Result<(String, Vec<Member>), BenchError> {
             continue;
         }
         let url = url.ok_or_else(|| BenchError::Wrong(format!("{name} has not told where clients find it")))?;
-        let call = || BenchError::Call { call: "connect", message: url.to_owned() };
-        others.push(Member { name, http: HttpClient::new(url)?, client: connect(url).await.ok_or_else(call)? });
+        others.push(Member { name, http: HttpClient::new(url)?, lookup: Lookup::must(url).await? });
     }
     if others.is_empty() {
         return Err(BenchError::Wrong("a group of one has no next leader".into()));
@@ -161,15 +152,12 @@ async fn until_fresh(member: &Member) -> Result<(), BenchError> {
     Err(BenchError::TimedOut { what: "the copies of the followers to be whole", seconds: COPY_WAIT.as_secs() })
 }
 
-async fn remove_leader(target: &Target, kill: bool, pid: Option<u32>) -> Result<(), BenchError> {
-    if !kill {
-        target.http.post("/pd/api/v1/leader/resign", &json!({})).await?;
-        return Ok(());
+async fn remove_leader(target: &Target, kill: bool) -> Result<(), BenchError> {
+    if kill {
+        return target.process()?.signal(Signal::KILL);
     }
-    let pid = pid.ok_or_else(|| BenchError::Wrong("--kill needs --pid, the leader's process".into()))?;
-    let error = |message: String| BenchError::Process { pid, message };
-    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| error("no such process".into()))?;
-    kill_process(raw, Signal::KILL).map_err(|e| error(e.to_string()))
+    target.http.post("/pd/api/v1/leader/resign", &json!({})).await?;
+    Ok(())
 }
 
 /// Watches all that may lead next, until one leads, answers a look-up and has made an operator.
@@ -192,7 +180,7 @@ async fn watch(mut member: Member, regions: u32) -> Seen {
         let is = |what| ready.get(what).and_then(serde_json::Value::as_bool) == Some(true);
         if is("leads") {
             let elected = *elected.get_or_insert_with(Instant::now);
-            if answered.is_none() && knows(&mut member.client, regions / 2).await {
+            if answered.is_none() && knows(&mut member.lookup, regions / 2).await {
                 answered = Some(Instant::now());
             }
             if let Some(answered) = answered
@@ -213,14 +201,6 @@ async fn schedules(http: &HttpClient) -> bool {
 }
 
 /// Whether it answers a look-up with a region and its leader.
-async fn knows(client: &mut PdClient, row: u32) -> bool {
-    let Ok(head) = client.get_members(pdpb::GetMembersRequest::default()).await else { return false };
-    let cluster_id = head.into_inner().header.map_or(0, |h| h.cluster_id);
-    let request = pdpb::GetRegionRequest {
-        header: Some(pdpb::RequestHeader { cluster_id, ..Default::default() }),
-        region_key: layout::row_key(1, i64::from(row)).into(),
-        need_buckets: false,
-    };
-    let found = client.get_region(request).await;
-    found.is_ok_and(|r| r.get_ref().region.is_some() && r.get_ref().leader.is_some())
+async fn knows(lookup: &mut Lookup, row: u32) -> bool {
+    lookup.behind(row).await.is_some_and(|found| found.leader.is_some())
 }

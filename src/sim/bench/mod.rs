@@ -8,7 +8,9 @@ mod heartbeat;
 mod histogram;
 mod idle;
 mod leader_change;
+mod lookup;
 mod process;
+mod restart;
 mod rig;
 mod scale_in;
 mod size_sum;
@@ -23,6 +25,7 @@ pub use self::{
     idle::IdleOptions,
     leader_change::LeaderChangeOptions,
     process::{Process, Usage},
+    restart::RestartOptions,
     scale_in::ScaleInOptions,
     size_sum::SizeSumOptions,
     table::{Table, Unit},
@@ -62,6 +65,8 @@ pub enum Row {
     Tso(TsoOptions),
     /// The leader of a group goes in the middle of a drain: when the next one answers and schedules.
     LeaderChange(LeaderChangeOptions),
+    /// A server is ended and started again: when it answers and knows its regions.
+    Restart(RestartOptions),
 }
 
 /// Why a measurement failed.
@@ -117,7 +122,8 @@ pub async fn run(options: &BenchOptions, shutdown: CancellationToken) -> Result<
         Row::SizeSum(row) => size_sum::run(&target, row, shutdown).await,
         Row::Heartbeat(row) => heartbeat::run(&target, row, shutdown).await,
         Row::Tso(row) => tso::run(&target, row, shutdown).await,
-        Row::LeaderChange(row) => leader_change::run(&target, row, options.pid, shutdown).await,
+        Row::LeaderChange(row) => leader_change::run(&target, row, shutdown).await,
+        Row::Restart(row) => restart::run(&target, row, shutdown).await,
     }
 }
 

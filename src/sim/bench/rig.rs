@@ -32,6 +32,11 @@ impl Target {
         Ok(target)
     }
 
+    /// The server's process.
+    pub(super) fn process(&self) -> Result<Process, BenchError> {
+        self.process.ok_or_else(|| BenchError::Wrong("this needs --pid, the server's process".into()))
+    }
+
     /// What the server has used; `None` without a process id.
     pub(super) fn usage(&self) -> Result<Option<Usage>, BenchError> {
         self.process.map(|p| p.usage()).transpose()
