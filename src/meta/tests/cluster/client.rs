@@ -14,7 +14,7 @@ use super::{
     world::{Happening, World},
 };
 use crate::{
-    meta::{Command, Founding, Member, MemberError, Meta, MetaError, NamedRow, Timestamp},
+    meta::{Command, Founding, Member, MemberError, Meta, MetaError, NamedRow, Timestamp, bugs::Bug},
     model::MemberId,
 };
 
@@ -119,6 +119,10 @@ impl World {
     /// A node tells the leader of an id that it uses, above all that were agreed.
     fn show_id(&mut self, at: usize) {
         let beyond = self.rng.random_range(1..2000);
+        // Whoever is answered before anything is agreed finds the sequence as it was, and asks again at once, for ever.
+        if self.plan.bug == Some(Bug::AnswerBeforeCommit) {
+            return;
+        }
         let Some(run) = self.machines[at].run.as_mut().filter(|r| r.meta.is_leader()) else { return };
         let id = run.meta.state().id_end + beyond;
         run.meta.show_id(id);
