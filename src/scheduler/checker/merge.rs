@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::ScheduleConfig,
-    model::{Key, KeyRange, Region, StoreId, StoreState, names::desc},
+    model::{Key, KeyRange, Peer, Region, StoreId, StoreState, names::desc},
     scheduler::{
         filter::{self, Budget, Choice},
         operator::{Kind, Operator},
@@ -320,7 +320,9 @@ fn tokens(view: &ClusterView<'_>, budget: &dyn Budget, region: &Region, target: 
         return Ok(());
     }
     let only_in = |a: &Region, b: &Region, kind: LimitKind| {
-        let stores = a.peers().iter().map(|p| p.store).filter(|s| b.meta.peer_on(*s).is_none());
+        // A witness that gets data, and the other way round, costs what a peer costs.
+        let has = |p: &Peer| b.meta.peer_on(p.store).is_some_and(|q| p.is_witness || !q.is_witness);
+        let stores = a.peers().iter().filter(|p| !has(p)).map(|p| p.store);
         let mut dry = stores.filter(|s| !budget.has_tokens(*s, kind, view.now));
         dry.next().map_or(Ok(()), |store| Err(NoMerge::NoToken(store)))
     };

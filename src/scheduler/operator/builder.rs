@@ -159,6 +159,18 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Wants the peer on `store` as a witness, or with data.
+    #[must_use]
+    pub fn switch_witness(self, store: StoreId, is_witness: bool) -> Self {
+        self.wish(|b| match b.target.get_mut(&store) {
+            None => Err(format!("cannot switch peer {store}: not found")),
+            Some(peer) => {
+                peer.is_witness = is_witness;
+                Ok(())
+            }
+        })
+    }
+
     /// Wants the leader on `store`.
     #[must_use]
     pub fn set_leader(self, store: StoreId) -> Self {
@@ -241,7 +253,7 @@ impl<'a> Builder<'a> {
         let to = self.new_leader(&change, from, joint)?;
         let brief = change.brief(from, Some(to));
         self.name_new_peers(&mut change)?;
-        let steps = if joint {
+        let moves = if joint {
             joint_steps(&change, &self.origin, from, to)
         } else {
             // Dead peers go first: each removal then leaves the rest with a better majority than before.
@@ -251,6 +263,7 @@ impl<'a> Builder<'a> {
                 (self.unhealthy.contains(&gone), self.nearness(new, gone))
             })
         };
+        let steps = change.with_switches(moves);
         if steps.is_empty() {
             return Err(BuildError::refused("no operator step is built"));
         }
@@ -315,7 +328,7 @@ impl<'a> Builder<'a> {
                 Err(BuildError::refused("cannot create operator: target leader is not allowed"))
             };
         }
-        let stays = self.target.get(&from).is_some_and(|p| p.role.votes());
+        let stays = self.target.get(&from).is_some_and(|p| p.role.votes() && !p.is_witness);
         let peers_change = !change.promote.is_empty() || !change.add.is_empty() || !change.remove.is_empty();
         if stays && (!joint || !peers_change) && self.roles.is_empty() {
             return Ok(from);

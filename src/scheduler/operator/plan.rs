@@ -19,6 +19,8 @@ pub(super) struct Change {
     pub(super) promote: Vec<Peer>,
     /// Voters that become learners; only with joint consensus.
     pub(super) demote: Vec<Peer>,
+    /// Peers that stay and become witnesses, or get data, as their `is_witness` says.
+    pub(super) switch: Vec<Peer>,
 }
 
 impl Change {
@@ -27,19 +29,24 @@ impl Change {
     pub(super) fn between(origin: &BTreeMap<StoreId, Peer>, target: &BTreeMap<StoreId, Peer>, joint: bool) -> Self {
         let mut change = Change::default();
         for (store, old) in origin {
-            match target.get(store) {
-                None => change.remove.push(*old),
-                Some(new) if !old.role.votes() && new.role.votes() => {
-                    change.promote.push(Peer { role: Role::Voter, ..*old });
-                }
-                Some(new) if old.role.votes() && !new.role.votes() && joint => {
-                    change.demote.push(Peer { role: Role::Learner, ..*old });
-                }
-                Some(new) if old.role.votes() && !new.role.votes() => {
+            let Some(new) = target.get(store) else {
+                change.remove.push(*old);
+                continue;
+            };
+            // Roles change when those that get data have it and nobody has become a witness yet.
+            let then = Peer { is_witness: old.is_witness && new.is_witness, ..*old };
+            match (old.role.votes(), new.role.votes()) {
+                (false, true) => change.promote.push(Peer { role: Role::Voter, ..then }),
+                (true, false) if joint => change.demote.push(Peer { role: Role::Learner, ..then }),
+                (true, false) => {
                     change.remove.push(*old);
                     change.add.push(Peer { id: 0.into(), ..*new });
+                    continue;
                 }
-                Some(_) => {}
+                (true, true) | (false, false) => {}
+            }
+            if old.is_witness != new.is_witness {
+                change.switch.push(Peer { is_witness: new.is_witness, ..*old });
             }
         }
         change.add.extend(target.iter().filter(|(store, _)| !origin.contains_key(store)).map(|(_, peer)| *peer));
@@ -54,6 +61,25 @@ impl Change {
         self.demote.is_empty() && !last_of_two && self.add.len() + self.remove.len() + self.promote.len() <= 1
     }
 
+    /// `moves` with the switches about them: who shall have data gets it before anybody goes or leads, and who shall have none keeps
+    /// it until somebody else leads.
+    pub(super) fn with_switches(&self, moves: Vec<Step>) -> Vec<Step> {
+        let all = |is_witness| {
+            let switched = self.switch.iter().filter(move |p| p.is_witness == is_witness);
+            switched.map(|p| Step::SwitchWitness(p.into()))
+        };
+        all(false).chain(moves).chain(all(true)).collect()
+    }
+
+    fn switch_brief(&self) -> String {
+        let of = |is_witness: bool| {
+            let peers: Vec<Peer> = self.switch.iter().copied().filter(|p| p.is_witness == is_witness).collect();
+            let to = if is_witness { "witness" } else { "non-witness" };
+            (!peers.is_empty()).then(|| format!("switch peer: store {} to {to}", stores(&peers)))
+        };
+        of(false).into_iter().chain(of(true)).collect::<Vec<_>>().join(", ")
+    }
+
     /// PD's short text. `promote peer …, rm peer …` has its two lists the wrong way round, and clients know it so.
     pub(super) fn brief(&self, leader: StoreId, new_leader: Option<StoreId>) -> String {
         let [add, remove, promote, demote] = [&self.add, &self.remove, &self.promote, &self.demote].map(|p| stores(p));
@@ -65,6 +91,7 @@ impl Change {
             (false, true, false, false) => format!("rm peer: store {remove}"),
             (false, false, true, _) => format!("promote peer: store {promote}"),
             (false, false, false, true) => format!("demote peer: store {demote}"),
+            (false, false, false, false) if !self.switch.is_empty() => self.switch_brief(),
             (false, false, false, false) => match new_leader {
                 Some(to) if to != leader => format!("transfer leader: store {leader} to {to}"),
                 Some(_) | None => String::new(),

@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BuildError, Builder, Kind, Operator, PeerAt, Priority, Step, leader::Candidates, step::split_policy_name};
+use super::{
+    BuildError, Builder, Kind, Operator, PeerAt, Priority, Step, builder::witnesses, leader::Candidates,
+    step::split_policy_name,
+};
 use crate::{
     model::{
         Key, Peer, PeerId, Region, Role, StoreId,
@@ -104,35 +107,12 @@ impl Operator {
         Ok(op)
     }
 
-    /// Makes a peer a witness, or one with data again.
-    ///
-    /// # Errors
-    /// When the region is in a joint state, or the peer leads and would be a witness.
-    pub fn switch_witness(
-        view: ClusterView<'_>,
-        region: &Region,
-        desc: &str,
-        peer: &Peer,
-        is_witness: bool,
-        kind: Kind,
-    ) -> Result<Operator, BuildError> {
-        if region.meta.in_joint_state() {
-            return Err(BuildError::refused("cannot build operator for region which is in joint state"));
-        }
-        if is_witness && region.leader == Some(peer.id) {
-            return Err(BuildError::refused("peer can't be witness"));
-        }
-        let to = if is_witness { "witness" } else { "non-witness" };
-        let brief = format!("switch peer: store [{}] to {to}", peer.store);
-        let step = Step::SwitchWitness(PeerAt { is_witness, ..peer.into() });
-        Ok(Operator::new(desc, brief, region, kind, vec![step], view.now))
-    }
-
     /// Merges `source` into its neighbour `target`: two operators that belong together. The source first gets the stores of the
-    /// target, if it has others; the target's operator only waits until it has the range.
+    /// target, and its witnesses, if it has others; the target's operator only waits until it has the range.
     ///
     /// # Errors
-    /// When one is in a joint state, or the source cannot get the target's stores.
+    /// When one is in a joint state, or the source cannot get the target's stores: nobody could lead there, or one of its peers would
+    /// be a witness where none is allowed.
     pub fn merge(
         view: ClusterView<'_>,
         source: &Region,
@@ -145,6 +125,12 @@ impl Operator {
         }
         let mut steps = Vec::new();
         if !lie_alike(source, target) {
+            let has_witness = |at: &Peer| source.meta.peer_on(at.store).is_some_and(|p| p.is_witness);
+            if !witnesses(view.settings) && target.peers().iter().any(|p| p.is_witness && !has_witness(p)) {
+                return Err(BuildError::refused(
+                    "cannot merge into region with witness peers: witnesses are not allowed",
+                ));
+            }
             let wanted = target.peers().iter().map(|p| (p.store, Peer { id: PeerId(0), ..*p })).collect();
             let moved = Builder::new(view, source, desc).set_peers(&wanted).build(kind)?;
             kind = moved.kind;

@@ -1,6 +1,8 @@
 //! Texts against recordings, the builder's refusals, and the order of steps over all small cases.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod witness;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

@@ -5,7 +5,7 @@
 
 use super::{Checker, Loss, new_peer};
 use crate::{
-    model::{Peer, Rule, StoreId, names::desc},
+    model::{Peer, Rule, RuleRole, StoreId, names::desc},
     scheduler::{
         checker::{
             Found,
@@ -13,6 +13,7 @@ use crate::{
             joint,
         },
         operator::{Kind, Operator, witnesses},
+        outcome::Reason,
         placement::RuleFit,
     },
 };
@@ -40,13 +41,16 @@ impl Checker<'_> {
         let is_well = |p: &Peer| !self.region.is_down(p.id) && !self.region.is_pending(p.id);
         let witness = self.region.peers().iter().find(|p| p.is_witness && p.role.votes() && is_well(p))?;
         let (name, kind) = (desc::PROMOTE_WITNESS_FOR_DOWN, Kind::WITNESS | Kind::REGION);
-        Operator::switch_witness(*self.view, self.region, name, witness, false, kind).ok()
+        self.builder(name).switch_witness(witness.store, false).build(kind).ok()
     }
 
-    /// `fix-witness-peer`, `fix-non-witness-peer`
+    /// `fix-witness-peer`, `fix-non-witness-peer`. A leader that shall be a witness hands over first (PD refuses, at every look).
     pub(super) fn fix_witness(&self, rule: &RuleFit) -> Found {
         let wanted = rule.rule.is_witness && witnesses(self.view.settings);
-        let Some(peer) = rule.peers.iter().find(|p| p.is_witness != wanted) else { return Ok(None) };
+        let leads = |p: &Peer| self.region.leader == Some(p.id);
+        // The leader last, so that it hands over once only.
+        let wrong = rule.peers.iter().filter(|p| p.is_witness != wanted).min_by_key(|p| leads(p));
+        let Some(peer) = wrong else { return Ok(None) };
         let interval = self.view.settings.schedule.switch_witness_interval.get();
         // A peer that has just got its data keeps it for a while, and nothing becomes a witness while another peer lags.
         let waits = wanted
@@ -58,8 +62,23 @@ impl Checker<'_> {
         }
         denied(self.view, self.region, Cause::Repair)?;
         let name = if wanted { desc::FIX_WITNESS_PEER } else { desc::FIX_NON_WITNESS_PEER };
-        let built = Operator::switch_witness(*self.view, self.region, name, peer, wanted, Kind::WITNESS);
-        built.map(Some).map_err(joint::reason)
+        let mut builder = self.builder(name).switch_witness(peer.store, wanted);
+        if wanted && leads(peer) {
+            builder = builder.set_leader(self.heir(rule, peer).ok_or(Reason::NoLeaderTarget)?);
+        }
+        builder.build(Kind::WITNESS).map(Some).map_err(joint::reason)
+    }
+
+    /// Who leads instead of a leader that shall be a witness: a healthy peer whose own rule wants data and lets it lead. Nobody when it
+    /// is the leader itself that the rule asks for.
+    fn heir(&self, rule: &RuleFit, leader: &Peer) -> Option<StoreId> {
+        if rule.rule.role == RuleRole::Leader {
+            return None;
+        }
+        let stays = |r: &&RuleFit| matches!(r.rule.role, RuleRole::Leader | RuleRole::Voter) && !r.rule.is_witness;
+        let well = |p: &&Peer| !self.region.is_down(p.id) && !self.region.is_pending(p.id);
+        let mut peers = self.fit.rules.iter().filter(stays).flat_map(|r| &r.peers).filter(well);
+        peers.find(|p| p.id != leader.id && self.may_lead(p)).map(|p| p.store)
     }
 
     /// The peer that a rule wants on a store; its id is filled in when the operator is built.

@@ -47,12 +47,9 @@ fn what_a_rule_says_of_witnesses_holds_only_where_they_are_allowed() {
 }
 
 #[test]
-fn a_leader_or_a_region_that_lags_gets_no_witness_and_one_that_got_data_keeps_it_for_a_while() {
+fn a_region_that_lags_gets_no_witness_and_one_that_got_data_keeps_it_for_a_while() {
     let mut w = with_witness_rule(true);
     let mut region = World::region(1, &[1, 2, 3]);
-    region.leader = Some(PeerId(13));
-    assert_eq!(say(&mut w, &region), "build", "the third peer leads");
-    region = World::region(1, &[1, 2, 3]);
     region.pending = vec![PeerId(12)];
     assert_eq!(say(&mut w, &region), "healthy");
 
@@ -75,6 +72,46 @@ fn a_leader_or_a_region_that_lags_gets_no_witness_and_one_that_got_data_keeps_it
         w.tick();
     }
     assert!(w.get(10).peers().iter().any(|p| p.is_witness));
+}
+
+#[test]
+fn a_leader_that_shall_be_a_witness_hands_over_first() {
+    let mut w = with_witness_rule(true);
+    let mut region = World::region(1, &[1, 2, 3]);
+    region.leader = Some(PeerId(13));
+    let op = propose(&mut w, &region);
+    assert_eq!((op.desc.as_str(), op.kind.to_string().as_str()), ("fix-witness-peer", "leader,witness"));
+    assert_eq!(op.brief, "switch peer: store [3] to witness");
+    let steps = |op: &Operator| op.steps.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(steps(&op), ["transfer leader from store 3 to store 1", "switch peer 13 on store 3 to witness"]);
+    w.report(region.clone());
+    for _ in 0..10 {
+        w.tick();
+    }
+    let now = w.get(10);
+    assert_eq!(now.peers().iter().map(|p| p.is_witness).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!((now.leader_store(), w.added.len()), (Some(StoreId(1)), 1));
+
+    // Of two that shall be witnesses the leader is the last, and hands over to neither.
+    let data = |role, count| rule("data", role, count, None);
+    let log = |role, count| Rule { is_witness: true, ..rule("log", role, count, None) };
+    w.set_rules(vec![data(RuleRole::Voter, 1), log(RuleRole::Voter, 2)]);
+    let mut region = World::region(1, &[1, 2, 3]);
+    region.leader = Some(PeerId(12));
+    assert_eq!(steps(&propose(&mut w, &region)), ["switch peer 13 on store 3 to witness"]);
+    witness_on(&mut region, 3);
+    assert_eq!(
+        steps(&propose(&mut w, &region)),
+        ["transfer leader from store 2 to store 1", "switch peer 12 on store 2 to witness"]
+    );
+
+    // Nobody else may lead.
+    w.set_rules(vec![data(RuleRole::Follower, 2), log(RuleRole::Voter, 1)]);
+    let mut region = World::region(1, &[1, 2, 3]);
+    region.leader = Some(PeerId(13));
+    assert_eq!(say(&mut w, &region), "no-leader-target");
+    w.set_rules(vec![log(RuleRole::Leader, 1), data(RuleRole::Voter, 2)]);
+    assert_eq!(say(&mut w, &region), "no-leader-target");
 }
 
 #[test]
