@@ -56,6 +56,8 @@ const MAX_BATCH: usize = 8192;
 const TICKS_A_ROUND: usize = 1600;
 /// The most listed regions that one tick checks, so that a long list cannot hold a tick up.
 const MAX_CHECKS: usize = 512;
+/// By how much a turn may come too early: half a tick. Else the first tick in step after a late one would be none of the patrol's.
+const EARLY: Duration = Duration::from_millis(5);
 /// How long a list rests when stores have tokens left but the last regions of it could not use them, before the next are tried. Not a
 /// poll: each region is tried once, and when all were the list waits for an event.
 const RETRY_BUSY: Duration = Duration::from_millis(100);
@@ -227,11 +229,13 @@ impl Patrol {
     pub fn is_due(&mut self, view: &ClusterView<'_>) -> bool {
         let (now, interval) = (view.now.mono, view.settings.schedule.patrol_region_interval.get());
         let due = self.turn.map_or(now, |last| last.plus(interval));
-        if now < due {
+        if now.plus(EARLY) < due {
             return false;
         }
-        // Ticks that come a little late keep step; after a gap the interval begins anew.
-        self.turn = Some(if now.since(due) < interval { due } else { now });
+        // Turns keep step with the ticks, also after one that came late.
+        let late = now.since(due).as_nanos() as u64;
+        let missed = late - late % (interval.as_nanos() as u64).max(1);
+        self.turn = Some(due.plus(Duration::from_nanos(missed)));
         true
     }
 

@@ -313,3 +313,24 @@ fn column_learners_of_a_draining_store_are_moved_among_column_stores() {
     assert_eq!(r.meta.peer_on(StoreId(5)).map(|p| p.role), Some(Role::Learner));
     assert_eq!((r.peers().len(), left_on(&w, 4)), (4, 0));
 }
+
+#[test]
+fn each_tick_is_a_turn_however_late_the_one_before_came() {
+    let mut w = World::new(3);
+    let mut patrol = Patrol::default();
+    let start = w.now.mono;
+    let mut turns = |w: &mut World, micros: u64| {
+        w.now.mono = start.plus(Duration::from_micros(micros));
+        let mut due = false;
+        w.with_view(|view, _, _, _| due = patrol.is_due(view));
+        due
+    };
+    for micros in [300, 10_010, 20_005, 37_900, 40_001, 75_000, 80_000, 90_001] {
+        assert!(turns(&mut w, micros), "{micros}");
+    }
+    assert!(!turns(&mut w, 92_000), "none between two ticks");
+    w.set_schedule(|s| s.patrol_region_interval = crate::config::GoDuration::from_secs(60));
+    assert!(!turns(&mut w, 100_000));
+    assert!(turns(&mut w, 60_090_301));
+    assert!(!turns(&mut w, 60_100_000));
+}
