@@ -134,6 +134,29 @@ impl World {
         self.end()
     }
 
+    /// A longer election timeout is rolled out: the member that has it already leads, and is left alone by two that do not have it yet.
+    pub(super) fn a_patient_leader_is_left_alone(mut self) -> Result<Counts, String> {
+        let short = self.plan.timings;
+        self.machines[0].timings = Some(RaftTimings { election_ticks: 4 * short.election_ticks, ..short });
+        self.run_for(6 * SECOND)?;
+        for _ in 0..60 {
+            match (self.leader(), self.id(0)) {
+                (Some(0), _) => break,
+                (Some(leader), Some(id)) => self.transfer(leader, Some(id))?,
+                _ => {}
+            }
+            self.run_for(SECOND)?;
+        }
+        if self.leader() != Some(0) {
+            return Err("it never led".into());
+        }
+        self.run_for(SECOND)?;
+        self.cut_off(0, 1);
+        self.cut_off(0, 2);
+        self.run_for(8 * self.election())?;
+        self.end()
+    }
+
     /// A follower acknowledges, and the power goes before what it acknowledged is on its disk. The third has never had it.
     pub(super) fn power_goes_after_an_acknowledgement(mut self) -> Result<Counts, String> {
         self.run_for(4 * SECOND)?;
