@@ -84,7 +84,7 @@ impl End {
         loop {
             let (near, address) = listener.accept().await.expect("a connection");
             // One whose process is gone already needs nothing.
-            let Some(from) = caller(address.port(), &self.reached) else { continue };
+            let Some(from) = caller(address.port(), self.reached[self.to], &self.reached) else { continue };
             let Ok(far) = TcpStream::connect(("127.0.0.1", self.target)).await else { continue };
             let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
             let pump = |pair| Pump { pair, cuts: self.cuts.clone(), held: Arc::clone(&self.held) };
@@ -118,12 +118,13 @@ impl Pump {
     }
 }
 
-/// Which seat has opened the connection from this port: the system knows the socket's process, and that its command line.
-fn caller(port: u16, reached: &[u16]) -> Option<usize> {
+/// Which seat has opened the connection from this port to that one: the system knows the socket's process, and that its command line.
+/// Other connections may come from the same port, also some that have ended.
+fn caller(port: u16, to: u16, reached: &[u16]) -> Option<usize> {
     let sockets = fs::read_to_string("/proc/net/tcp").expect("sockets");
-    let local = format!("0100007F:{port:04X}");
+    let [local, remote] = [port, to].map(|port| format!("0100007F:{port:04X}"));
     let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let socket = sockets.lines().map(fields).find(|f| f.get(1) == Some(&local))?;
+    let socket = sockets.lines().map(fields).find(|f| f.get(1) == Some(&local) && f.get(2) == Some(&remote))?;
     let link = format!("socket:[{}]", socket.get(9)?);
     let processes = fs::read_dir("/proc").expect("processes").flatten();
     processes.map(|p| p.path()).find_map(|process| {
