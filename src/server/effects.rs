@@ -35,8 +35,8 @@ impl EffectSink for Effects {
             match effect {
                 Effect::Send(command) => _ = self.streams.send(&command),
                 Effect::Tell(event) => self.tell(&event),
-                Effect::CacheRegion(region) => _ = self.cache.put(&region),
-                Effect::ForgetRegion(id) => _ = self.cache.remove(id),
+                Effect::CacheRegion(region) => self.cache.put(&region),
+                Effect::ForgetRegion(id) => self.cache.remove(id),
             }
         }
     }

@@ -286,8 +286,8 @@ impl Server {
         }
     }
 
-    /// Ends it in order: it is not ready any more, what a leader has kept in its memory is agreed on, leadership goes to another member, load balancers get time to see that, no new
-    /// calls, running ones end, what is cached is written, the log is closed.
+    /// Ends it in order: it is not ready any more, what a leader has kept in its memory is agreed on, leadership goes to another
+    /// member, load balancers get time to see that, no new calls, running ones end, what is cached is written, the log is closed.
     pub async fn stop(mut self) {
         let log = self.app.log.clone();
         pdsay!(log, CLOSING_SERVER);

@@ -157,8 +157,12 @@ impl Tasks {
 
     async fn flush_cache(self) {
         let (cache, log) = (self.cache, self.app.log.clone());
-        let written = tokio::task::spawn_blocking(move || cache.flush()).await;
-        if let Ok(Err(error)) = written {
+        let written = tokio::task::spawn_blocking(move || (cache.dropped(), cache.flush())).await;
+        let Ok((dropped, written)) = written else { return };
+        if dropped > 0 {
+            pdlog!(log, Warn, "too many regions wait for the region cache's disk, some are missing after a restart", "count" => dropped);
+        }
+        if let Err(error) = written {
             pdlog!(log, Warn, "the region cache cannot be written", "error" => error.to_string());
         }
     }

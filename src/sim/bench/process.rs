@@ -64,10 +64,17 @@ impl Process {
         kill_process(raw, signal).map_err(|e| self.error(&e.to_string()))
     }
 
-    /// Whether it has ended; nobody need have asked for its exit code.
+    /// Whether it has ended with all that it held; nobody need have asked for its exit code.
     pub fn is_gone(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        matches!(state_of(&stat), None | Some('Z' | 'X'))
+        match state_of(&stat) {
+            None | Some('X') => true,
+            // Its first thread has ended. Files and ports are free with the last one.
+            Some('Z') => {
+                std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(true, |threads| threads.count() <= 1)
+            }
+            Some(_) => false,
+        }
     }
 
     /// What starts the same program again: with its arguments, in its folder and environment.

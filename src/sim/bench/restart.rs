@@ -74,11 +74,14 @@ pub(super) async fn run(
     let options = FleetOptions { stores: row.stores, regions: row.regions, ..FleetOptions::default() };
     let mut rig = Rig::start(target, options, &shutdown);
     rig.loaded(row.give_up).await?;
+    let wait = Wait { within: row.give_up, shutdown: shutdown.clone() };
+    // All were sent; some may still be under way.
+    let all_known = async || (known(target).await.ok()? >= u64::from(row.regions)).then_some(());
+    wait.until("the server to know all regions", all_known).await?;
     // From here on no node reports: what is known afterwards comes from the files.
     rig.finish().await?;
     pause(row.settle, &shutdown).await?;
 
-    let wait = Wait { within: row.give_up, shutdown };
     let end = Instant::now();
     process.signal(if row.kill { Signal::KILL } else { Signal::TERM })?;
     wait.until("the server to end", async || process.is_gone().then_some(())).await?;
@@ -88,18 +91,18 @@ pub(super) async fn run(
     let again = Again::start(command)?;
     let mut lookup = wait.until("the server to answer", async || Lookup::connect(&target.addr).await).await?;
     let answers = start.elapsed();
-    let mut known = HashSet::new();
+    let mut found_ids = HashSet::new();
     for at in sample(row.regions, row.sample) {
         let found = wait.until("a region of the sample", async || lookup.behind(at).await).await?;
-        known.extend(found.region.map(|r| r.id));
+        found_ids.extend(found.region.map(|r| r.id));
     }
     let answered = start.elapsed();
     let usage = Process::new(again.0.id()).usage()?;
-    let count = target.http.get_json("/pd/api/v1/regions/count").await?;
-    let count = count.get("count").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let count = known(target).await?;
     let looked_up = sample(row.regions, row.sample).count();
-    if known.len() < looked_up || count < u64::from(row.regions) {
-        let text = format!("{} of {looked_up} look-ups found a region of their own, {count} are known", known.len());
+    if found_ids.len() < looked_up || count < u64::from(row.regions) {
+        let text =
+            format!("{} of {looked_up} look-ups found a region of their own, {count} are known", found_ids.len());
         return Err(BenchError::Wrong(text));
     }
 
@@ -113,6 +116,12 @@ pub(super) async fn run(
     table.seconds("server CPU until then", usage.cpu);
     table.add("server memory", usage.resident as f64 / f64::from(1 << 20), Unit::MiB);
     Ok(table)
+}
+
+/// How many regions the server knows.
+async fn known(target: &Target) -> Result<u64, BenchError> {
+    let answer = target.http.get_json("/pd/api/v1/regions/count").await?;
+    Ok(answer.get("count").and_then(serde_json::Value::as_u64).unwrap_or(0))
 }
 
 /// Rows whose regions are looked up: each a region of its own.

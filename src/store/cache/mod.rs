@@ -1,7 +1,6 @@
 //! The region cache on disk, for a warm start.
 //!
-//! Owns: the file `regions.redb` of one member. Must not know: the index, when to flush (the shell flushes when
-//! [`RegionCache::put`] says that enough has gathered and every [`FLUSH_INTERVAL`]), clocks.
+//! Owns: the file `regions.redb` of one member. Must not know: the index, when to flush (the shell does every few seconds), clocks.
 //!
 //! It is a cache: not replicated, at most seconds behind, repaired by heartbeats. So a file that cannot be read, or that
 //! belongs to another cluster, is made anew, and a damaged row is passed over.
@@ -13,7 +12,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -24,15 +22,14 @@ use crate::model::{ClusterId, Region, RegionId, RegionMeta};
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "regions.redb";
 
-/// How often the shell flushes at the least (PD's interval).
-pub const FLUSH_INTERVAL: Duration = Duration::from_secs(3);
+/// Rows that wait at most: a first round of heartbeats of the largest clusters while the disk hangs. A row that waits shares its
+/// region with the index, so it takes some 40 bytes beside the 600 that the region takes there. What comes on top is not kept,
+/// only counted.
+pub const MAX_WAITING_ROWS: usize = 1 << 22;
 
-/// Rows that make a flush due before the interval is over. Far more than PD's 100: the rows of a first round of heartbeats lie
-/// all over the file, and the more of them are written at once the fewer pages are written again and again.
-pub const FLUSH_ROWS: usize = 10_000;
-
-/// Rows that wait at most: some ten seconds of first heartbeats on a slow disk. What comes on top is not kept, only counted.
-pub const MAX_WAITING_ROWS: usize = 1 << 17;
+/// Rows in one transaction: enough that pages are not written again and again (the rows of a first round lie all over the file),
+/// and few enough that the pages of one transaction stay small beside the index.
+const ROWS_AT_ONCE: usize = 1 << 16;
 
 /// Memory for pages, bytes: the file is written in small batches and read once.
 const PAGE_CACHE_BYTES: usize = 16 << 20;
@@ -75,8 +72,8 @@ pub enum Origin {
     Recreated(String),
 }
 
-/// Rows that wait for the next flush; `None` is a removal.
-type Waiting = HashMap<RegionId, Option<Arc<RegionMeta>>>;
+/// A row that waits for the next flush; `None` is a removal.
+type Waiting = Option<Arc<RegionMeta>>;
 
 /// The open file and what waits to be written.
 #[derive(Debug)]
@@ -91,7 +88,7 @@ pub struct RegionCache {
 
 #[derive(Debug, Default)]
 struct Queue {
-    rows: Waiting,
+    rows: HashMap<RegionId, Waiting>,
     dropped: u64,
 }
 
@@ -130,24 +127,23 @@ impl RegionCache {
         Ok(Rows { rows: read().map_err(|e| CacheError::disk(&self.path, e))?, damaged: 0 })
     }
 
-    /// Takes a region's row in for the next flush. Gives whether a flush is due.
-    pub fn put(&self, region: &Region) -> bool {
-        self.wait(region.id(), Some(region.meta.clone()))
+    /// Takes a region's row in for the next flush.
+    pub fn put(&self, region: &Region) {
+        self.wait(region.id(), Some(region.meta.clone()));
     }
 
-    /// Takes a region's removal in for the next flush. Gives whether a flush is due.
-    pub fn remove(&self, id: RegionId) -> bool {
-        self.wait(id, None)
+    /// Takes a region's removal in for the next flush.
+    pub fn remove(&self, id: RegionId) {
+        self.wait(id, None);
     }
 
-    fn wait(&self, id: RegionId, row: Option<Arc<RegionMeta>>) -> bool {
+    fn wait(&self, id: RegionId, row: Waiting) {
         let mut queue = self.queue.lock();
         if queue.rows.len() < MAX_WAITING_ROWS || queue.rows.contains_key(&id) {
             queue.rows.insert(id, row);
         } else {
             queue.dropped += 1;
         }
-        queue.rows.len() >= FLUSH_ROWS
     }
 
     /// How many rows wait.
@@ -155,39 +151,40 @@ impl RegionCache {
         self.queue.lock().rows.len()
     }
 
-    /// How many rows were not kept because [`MAX_WAITING_ROWS`] were waiting.
+    /// How many rows were not kept because [`MAX_WAITING_ROWS`] were waiting, since this was asked last.
     pub fn dropped(&self) -> u64 {
-        self.queue.lock().dropped
+        std::mem::take(&mut self.queue.lock().dropped)
     }
 
-    /// Writes what waits, in one durable transaction. Gives the number of rows.
+    /// Writes what waits, in durable transactions of [`ROWS_AT_ONCE`]. Gives the number of rows.
     ///
     /// # Errors
-    /// [`CacheError::Disk`]; the rows then wait again, but for those that newer ones replace.
+    /// [`CacheError::Disk`]; the rows that were not written then wait again, but for those that newer ones replace.
     pub fn flush(&self) -> Result<usize, CacheError> {
         let _one = self.flushing.lock();
-        let rows = std::mem::take(&mut self.queue.lock().rows);
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        if let Err(e) = self.write(&rows) {
-            let mut queue = self.queue.lock();
-            for (id, row) in rows {
-                queue.rows.entry(id).or_insert(row);
+        // In order of the id the tree is walked from one end to the other.
+        let mut rows: Vec<_> = std::mem::take(&mut self.queue.lock().rows).into_iter().collect();
+        rows.sort_unstable_by_key(|(id, _)| *id);
+        let mut written = 0;
+        while written < rows.len() {
+            let end = rows.len().min(written + ROWS_AT_ONCE);
+            if let Err(e) = self.write(&rows[written..end]) {
+                let mut queue = self.queue.lock();
+                for (id, row) in rows.drain(written..) {
+                    queue.rows.entry(id).or_insert(row);
+                }
+                return Err(CacheError::disk(&self.path, e));
             }
-            return Err(CacheError::disk(&self.path, e));
+            written = end;
         }
-        Ok(rows.len())
+        Ok(written)
     }
 
-    fn write(&self, rows: &Waiting) -> Result<(), redb::Error> {
+    fn write(&self, rows: &[(RegionId, Waiting)]) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         {
             let mut table = transaction.open_table(REGIONS)?;
-            // In order of the id the tree is walked from one end to the other.
-            let mut rows: Vec<_> = rows.iter().collect();
-            rows.sort_unstable_by_key(|(id, _)| **id);
             for (id, row) in rows {
                 match row {
                     Some(meta) => table.insert(id.0, row::encode(meta).as_slice())?,

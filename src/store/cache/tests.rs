@@ -29,7 +29,7 @@ fn what_was_flushed_comes_back_as_not_heard() {
         let cache = RegionCache::open(dir.path(), CLUSTER_ID).unwrap();
         assert_eq!(cache.origin(), &Origin::New);
         for id in 1..=5 {
-            assert!(!cache.put(&region(id)));
+            cache.put(&region(id));
         }
         assert_eq!((cache.flush().unwrap(), cache.flush().unwrap()), (5, 0));
         cache.remove(RegionId(2));
@@ -122,19 +122,23 @@ fn a_damaged_file_never_stops_a_start_and_never_gives_a_wrong_region() {
 }
 
 #[test]
-fn the_queue_has_a_bound_and_says_when_a_flush_is_due() {
+fn the_queue_has_a_bound() {
     let dir = tempfile::tempdir().unwrap();
     let cache = RegionCache::open(dir.path(), CLUSTER_ID).unwrap();
-    for id in 1..FLUSH_ROWS as u64 {
-        assert!(!cache.remove(RegionId(id)));
-    }
-    assert!(cache.remove(RegionId(FLUSH_ROWS as u64)));
-    for id in FLUSH_ROWS + 1..=MAX_WAITING_ROWS + 10 {
+    for id in 1..=MAX_WAITING_ROWS + 10 {
         cache.remove(RegionId(id as u64));
     }
     assert_eq!((cache.waiting(), cache.dropped()), (MAX_WAITING_ROWS, 10));
     cache.put(&region(5));
-    assert_eq!((cache.waiting(), cache.dropped()), (MAX_WAITING_ROWS, 10), "a waiting row is replaced");
-    assert_eq!(cache.flush().unwrap(), MAX_WAITING_ROWS);
-    assert_eq!(ids(&cache), [5]);
+    assert_eq!((cache.waiting(), cache.dropped()), (MAX_WAITING_ROWS, 0), "a waiting row is replaced");
+}
+
+#[test]
+fn more_rows_than_a_transaction_takes_are_all_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = RegionCache::open(dir.path(), CLUSTER_ID).unwrap();
+    let all: Vec<_> = (1..=2 * ROWS_AT_ONCE as u64 + 1).collect();
+    all.iter().rev().for_each(|id| cache.put(&region(*id)));
+    assert_eq!(cache.flush().unwrap(), all.len());
+    assert_eq!(ids(&cache), all);
 }
