@@ -7,6 +7,7 @@
 mod bugs;
 mod checks;
 mod client;
+mod elected;
 mod every;
 mod faults;
 mod handover;
