@@ -109,7 +109,7 @@ impl Observer {
     }
 
     /// The lines of what becomes of a store, written by the leader when it applies the change and not where it was asked for: who
-    /// asked may have given up before the disk answered, and may have been the leader before this one.
+    /// asked may have given up before the disk answered, and may have been the leader before this one. In such a moment both may tell it.
     fn tell_store(&self, before: &StoreRecord, record: &StoreRecord) {
         let (log, id) = (&self.log, record.id);
         let destroyed = record.physically_destroyed != before.physically_destroyed;
