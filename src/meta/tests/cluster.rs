@@ -17,6 +17,7 @@ mod machine;
 mod outvoted;
 mod plan;
 mod room;
+mod silent;
 mod staged;
 mod world;
 
