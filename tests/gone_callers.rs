@@ -17,7 +17,10 @@ mod common {
 
 use std::{process::Command, time::Duration};
 
-use berth::sim::FleetOptions;
+use berth::{
+    proto::pdpb::{self, pd_client::PdClient},
+    sim::FleetOptions,
+};
 use common::{
     logs,
     nodes::{Nodes, eventually},
@@ -30,7 +33,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removal_whose_caller_has_gone_is_in_the_log() {
+async fn what_a_caller_asked_for_who_has_gone_is_in_the_log() {
     let home = Home::new();
     let gate = home.path().join("gate");
     let mut command = Command::new(BERTH);
@@ -48,7 +51,29 @@ async fn a_removal_whose_caller_has_gone_is_in_the_log() {
     let http = home.http();
     http.post("/pd/api/v1/config", &json!({ "schedule.halt-scheduling": "true" })).await.unwrap();
 
+    let mut grpc = PdClient::connect(home.url()).await.unwrap();
+    let header = grpc.get_members(pdpb::GetMembersRequest::default()).await.unwrap().into_inner().header.unwrap();
+    let header = pdpb::RequestHeader { cluster_id: header.cluster_id, ..pdpb::RequestHeader::default() };
     std::fs::write(&gate, "").unwrap();
+    let safe_point = pdpb::UpdateServiceGcSafePointRequest {
+        header: Some(header),
+        service_id: b"br".to_vec().into(),
+        ttl: 1000,
+        safe_point: 4711,
+    };
+    let call = tokio::spawn(async move { grpc.update_service_gc_safe_point(safe_point).await });
+    let told = |wanted: &str| {
+        let (log, wanted) = (home.log(), wanted.to_owned());
+        log.lines().find(|line| line.contains(&wanted)).map(str::to_owned)
+    };
+    eventually("the call of gRPC has come", PATIENCE, || async { told("deprecated API UpdateServiceGCSafePoint") })
+        .await;
+    call.abort();
+    let line = eventually("its end is told", PATIENCE, || async { told("Method:gRPC:UpdateServiceGCSafePoint") }).await;
+    assert!(
+        line.contains("safe_point:4711") && line.contains("[outcome=unknown] [error=\"the caller has gone\"]"),
+        "{line}"
+    );
     let mut caller = TcpStream::connect(home.url().replace("http://", "")).await.unwrap();
     caller.write_all(b"DELETE /pd/api/v1/store/2 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     eventually("the call has come", PATIENCE, || async {

@@ -54,13 +54,15 @@ enum Fault {
     StopLeader,
     /// Its disk hangs for some seconds.
     HangLeader,
+    /// The same of its state file, which it writes on the thread that tells the others that it leads.
+    HangLeadersState,
     /// Its disk hangs until the process gives up.
     HangLeaderForGood,
     FillLeadersDisk,
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::KillLeader,
         Self::KillFollower,
         Self::KillTwo,
@@ -68,6 +70,7 @@ impl Fault {
         Self::PauseLeader,
         Self::StopLeader,
         Self::HangLeader,
+        Self::HangLeadersState,
         Self::HangLeaderForGood,
         Self::FillLeadersDisk,
     ];
@@ -141,8 +144,9 @@ async fn strike(group: &mut Group, load: &Load, fault: Fault, rng: &mut ChaCha8R
             group.spawn(leader);
             return;
         }
-        Fault::HangLeader => {
-            group.seats[leader].set_disk(Disk::Hangs);
+        Fault::HangLeader | Fault::HangLeadersState => {
+            let disk = if fault == Fault::HangLeader { Disk::Hangs } else { Disk::StateHangs };
+            group.seats[leader].set_disk(disk);
             another_leads(group, leader).await;
             group.seats[leader].set_disk(Disk::Well);
             return;
@@ -174,7 +178,11 @@ async fn strike(group: &mut Group, load: &Load, fault: Fault, rng: &mut ChaCha8R
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r1_t1_d1_l6_three_members_lose_nothing_over_kills_and_pauses() {
     let (rounds, mut rng) = (rounds(10), rng());
-    let mut group = Group::start(3, &[]).await;
+    // What is applied is written to the file soon, not kept in memory.
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("berth.toml");
+    std::fs::write(&config, "[berth]\nstate-cache-size = \"64KiB\"\n").unwrap();
+    let mut group = Group::start(3, &[&format!("--config={}", config.display())]).await;
     let mut nodes = Nodes::start(fleet(&group));
     nodes.loaded().await;
     let load = Load::start_without_safe_point(&group.urls()).await;

@@ -412,6 +412,21 @@ async fn roles_hold_for_rest_and_grpc() {
     assert_eq!(line.field("common-name"), Some("tikv"));
     let status = grpc("ops").await.put_cluster_config(pdpb::PutClusterConfigRequest::default()).await;
     assert!(status.is_err_and(|s| s.code() != Code::PermissionDenied), "it is allowed, and refused for what it is");
+
+    // What was let in is told with its outcome: here it cannot be, there it is done.
+    let header = members.header.map(|h| pdpb::RequestHeader { cluster_id: h.cluster_id, ..Default::default() });
+    let mut ops = grpc("ops").await;
+    let safe_point = pdpb::UpdateGcSafePointRequest { header, safe_point: 7 };
+    let refused = ops.update_gc_safe_point(safe_point).await.unwrap().into_inner().header.unwrap().error.unwrap();
+    let line = secure.audit(&["ServiceLabel:UpdateGCSafePoint, Method:gRPC:UpdateGCSafePoint,", "safe_point:7 "]).await;
+    assert_eq!((line.field("outcome"), line.field("common-name")), (Some("failed"), Some("ops")), "{line:?}");
+    assert_eq!(line.field("error"), Some(&*refused.message), "{line:?}");
+    let change = pdpb::GlobalConfigItem { name: "x".into(), value: "1".into(), ..Default::default() };
+    let config = pdpb::StoreGlobalConfigRequest { changes: vec![change], ..Default::default() };
+    ops.store_global_config(config).await.unwrap();
+    let line = secure.audit(&["Method:gRPC:StoreGlobalConfig,", "IP:127.0.0.1", "name:\"x\""]).await;
+    assert_eq!((line.field("outcome"), line.field("common-name")), (Some("done"), Some("ops")), "{line:?}");
+    assert_eq!(line.field("error"), None, "{line:?}");
 }
 
 /// Whoever could speak on the peer port could make up an agreed entry, whatever roles say on the client port.
@@ -545,9 +560,17 @@ async fn a_call_that_is_passed_on_may_what_its_caller_may() {
     }
     let denied = [("tikv", true, true), ("tikv", true, true), ("tidb", false, true), ("ops", false, false)];
     assert_eq!(outcomes, denied, "safe point, cluster configuration");
-    // What the lax one let through was the leader's to refuse.
-    let line = leader.audit(&["Method:gRPC:UpdateGCSafePoint, "]).await;
-    assert_eq!(fields(&line), (text("tikv"), text("pd-3"), text("denied")), "{line:?}");
+    // What the lax one let through was the leader's to refuse; what it let in itself is told as its callers'.
+    let meant = |l: &logs::Line| l.field("service-info").unwrap().contains("Method:gRPC:UpdateGCSafePoint, ");
+    let told: Vec<_> = leader.lines("audit log", 3, meant).await.iter().map(fields).collect();
+    let by = |name, via, outcome| (text(name), text(via), text(outcome));
+    let let_in = [by("tidb", "pd-2", "failed"), by("ops", "pd-2", "failed")];
+    assert_eq!(told, [vec![by("tikv", "pd-3", "denied")], let_in.to_vec()].concat(), "no cluster is there yet");
+    let line = leader.lines("audit log", 3, meant).await.remove(1);
+    assert!(
+        line.field("service-info").unwrap().contains("IP:127.0.0.1, Port:, "),
+        "the caller's, not the member's: {line:?}"
+    );
 }
 
 /// Asks to be passed on to a member.

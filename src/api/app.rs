@@ -394,30 +394,17 @@ impl App {
         }
     }
 
-    /// Carries out what the observed state allows a store to become (the shell asks for it on each tick and heartbeat).
+    /// Carries out what the observed state allows a store to become (the shell asks for it on each tick and heartbeat). The log lines
+    /// come with the change.
     pub async fn settle(&self, change: &StoreChange) -> Result<(), ApiError> {
-        match *change {
-            StoreChange::Bury(id) => self.bury_store(id).await,
-            StoreChange::Serve(id) => {
-                let reply = self.propose(Command::ServingStore { id }).await?;
-                if let Reply::Store { changed: true, record, .. } = reply {
-                    lines::store_serving(&self.log, &record);
-                }
-                Ok(())
+        let command = match *change {
+            StoreChange::Bury(id) => {
+                let heard = self.store(id)?.last_heartbeat_wall;
+                Command::BuryStore { id, force: false, connected: false, heard }
             }
-        }
-    }
-
-    /// Makes an Offline store Tombstone.
-    async fn bury_store(&self, id: StoreId) -> Result<(), ApiError> {
-        let info = self.store(id)?;
-        let (before, heard) = (info.record.state, info.last_heartbeat_wall);
-        let reply = self.propose(Command::BuryStore { id, force: false, connected: false, heard }).await?;
-        if let Reply::Store { changed: true, record, .. } = reply {
-            lines::store_tombstone(&self.log, &record, before);
-            lines::limit_removed(&self.log, id);
-        }
-        Ok(())
+            StoreChange::Serve(id) => Command::ServingStore { id },
+        };
+        self.propose(command).await.map(drop)
     }
 
     /// Removes the records of Tombstone stores; those on which regions are still known stay, and are told.

@@ -12,7 +12,11 @@ use prost::{
     encoding::{WireType, decode_key, decode_varint},
 };
 
-use crate::proto::DESCRIPTOR_SET;
+use crate::{
+    config::Redact,
+    proto::DESCRIPTOR_SET,
+    telemetry::{audit::cut, log::redacted},
+};
 
 /// Deepest nesting that is printed; nodes send at most six levels, and decoding has its own bound above this.
 const MAX_DEPTH: usize = 32;
@@ -100,7 +104,8 @@ enum Kind {
     Double,
     Fixed32,
     Fixed64,
-    Quoted,
+    Text,
+    Bytes,
     Enum(String),
     Message(String),
 }
@@ -159,7 +164,8 @@ impl Shapes {
                     6 | 16 => Kind::Fixed64,
                     7 | 15 => Kind::Fixed32,
                     8 => Kind::Bool,
-                    9 | 12 => Kind::Quoted,
+                    9 => Kind::Text,
+                    12 => Kind::Bytes,
                     11 => Kind::Message(target),
                     14 => Kind::Enum(target),
                     17 | 18 => Kind::ZigZag,
@@ -194,9 +200,18 @@ fn type_of(method: &descriptor::Method) -> &'static str {
 
 /// The text of `message`, whose full protobuf name is `name`.
 pub fn compact(name: &str, message: &impl prost::Message) -> String {
-    let mut out = String::new();
-    print_message(name, &message.encode_to_vec(), MAX_DEPTH, &mut out);
-    out
+    let mut printer = Printer { out: String::new(), redact: Redact::Off, most: usize::MAX };
+    printer.message(name, &message.encode_to_vec(), MAX_DEPTH);
+    printer.out
+}
+
+/// The text of a request as the log may show it: keys and payloads of users as `redact` says, at most `most` bytes of text, and then
+/// how long the message is.
+pub fn shown(name: &str, message: &impl prost::Message, redact: Redact, most: usize) -> String {
+    let encoded = message.encode_to_vec();
+    let mut printer = Printer { out: String::new(), redact, most };
+    printer.message(name, &encoded, MAX_DEPTH);
+    cut(&printer.out, most, encoded.len()).into_owned()
 }
 
 /// The text of a message that may be missing: `<nil>`, as Go prints a nil pointer.
@@ -234,74 +249,102 @@ fn split(mut bytes: &[u8]) -> Vec<(u32, Raw<'_>)> {
     values
 }
 
-fn print_message(name: &str, bytes: &[u8], depth: usize, out: &mut String) {
-    let Some(fields) = SHAPES.messages.get(name) else { return };
-    let values = split(bytes);
-    for field in fields {
-        for (_, raw) in values.iter().filter(|(number, _)| *number == field.number) {
-            print_value(field, raw, depth, out);
-        }
-    }
+/// Writes the text of one message. It stops soon after `most` bytes.
+struct Printer {
+    out: String,
+    redact: Redact,
+    most: usize,
 }
 
-fn print_value(field: &Field, raw: &Raw<'_>, depth: usize, out: &mut String) {
-    if let (Raw::Bytes(packed), false) = (raw, matches!(field.kind, Kind::Quoted | Kind::Message(_))) {
-        return print_packed(field, packed, depth, out);
-    }
-    let name = &field.name;
-    // Writing into a String cannot fail.
-    _ = match (&field.kind, raw) {
-        (Kind::Unsigned, Raw::Varint(v)) => write!(out, "{name}:{v} "),
-        (Kind::Signed, Raw::Varint(v)) => write!(out, "{name}:{} ", v.cast_signed()),
-        (Kind::ZigZag, Raw::Varint(v)) => write!(out, "{name}:{} ", (v >> 1).cast_signed() ^ -(v & 1).cast_signed()),
-        (Kind::Bool, Raw::Varint(v)) => write!(out, "{name}:{} ", *v != 0),
-        (Kind::Enum(target), Raw::Varint(v)) => {
-            let number = i32::try_from(v.cast_signed()).unwrap_or(i32::MIN);
-            match SHAPES.enums.get(target).and_then(|values| values.get(&number)) {
-                Some(text) => write!(out, "{name}:{text} "),
-                None => write!(out, "{name}:{number} "),
+impl Printer {
+    fn message(&mut self, name: &str, bytes: &[u8], depth: usize) {
+        let Some(fields) = SHAPES.messages.get(name) else { return };
+        let values = split(bytes);
+        for field in fields {
+            for (_, raw) in values.iter().filter(|(number, _)| *number == field.number) {
+                if self.out.len() > self.most {
+                    return;
+                }
+                self.value(field, raw, depth);
             }
         }
-        (Kind::Float, Raw::Fixed32(v)) => write!(out, "{name}:{} ", f32::from_bits(*v)),
-        (Kind::Double, Raw::Fixed64(v)) => write!(out, "{name}:{} ", f64::from_bits(*v)),
-        (Kind::Fixed32, Raw::Fixed32(v)) => write!(out, "{name}:{v} "),
-        (Kind::Fixed64, Raw::Fixed64(v)) => write!(out, "{name}:{v} "),
-        (Kind::Quoted, Raw::Bytes(v)) => {
-            _ = write!(out, "{name}:");
-            quote(v, out);
-            out.push(' ');
-            Ok(())
-        }
-        (Kind::Message(target), Raw::Bytes(v)) if depth > 0 => {
-            _ = write!(out, "{name}:<");
-            print_message(target, v, depth - 1, out);
-            out.push_str("> ");
-            Ok(())
-        }
-        _ => Ok(()),
-    };
-}
+    }
 
-/// The values of a repeated number that lie in one run of bytes.
-fn print_packed(field: &Field, mut packed: &[u8], depth: usize, out: &mut String) {
-    while packed.has_remaining() {
-        let raw = match field.kind {
-            Kind::Float | Kind::Fixed32 if packed.len() >= 4 => Raw::Fixed32(packed.get_u32_le()),
-            Kind::Double | Kind::Fixed64 if packed.len() >= 8 => Raw::Fixed64(packed.get_u64_le()),
-            Kind::Float | Kind::Fixed32 | Kind::Double | Kind::Fixed64 => return,
-            _ => match decode_varint(&mut packed) {
-                Ok(v) => Raw::Varint(v),
-                Err(_) => return,
-            },
+    fn value(&mut self, field: &Field, raw: &Raw<'_>, depth: usize) {
+        let packed = !matches!(field.kind, Kind::Text | Kind::Bytes | Kind::Message(_));
+        if let (Raw::Bytes(bytes), true) = (raw, packed) {
+            return self.packed(field, bytes, depth);
+        }
+        let (name, out) = (&field.name, &mut self.out);
+        // Writing into a String cannot fail.
+        _ = match (&field.kind, raw) {
+            (Kind::Unsigned, Raw::Varint(v)) => write!(out, "{name}:{v} "),
+            (Kind::Signed, Raw::Varint(v)) => write!(out, "{name}:{} ", v.cast_signed()),
+            (Kind::ZigZag, Raw::Varint(v)) => {
+                write!(out, "{name}:{} ", (v >> 1).cast_signed() ^ -(v & 1).cast_signed())
+            }
+            (Kind::Bool, Raw::Varint(v)) => write!(out, "{name}:{} ", *v != 0),
+            (Kind::Enum(target), Raw::Varint(v)) => {
+                let number = i32::try_from(v.cast_signed()).unwrap_or(i32::MIN);
+                match SHAPES.enums.get(target).and_then(|values| values.get(&number)) {
+                    Some(text) => write!(out, "{name}:{text} "),
+                    None => write!(out, "{name}:{number} "),
+                }
+            }
+            (Kind::Float, Raw::Fixed32(v)) => write!(out, "{name}:{} ", f32::from_bits(*v)),
+            (Kind::Double, Raw::Fixed64(v)) => write!(out, "{name}:{} ", f64::from_bits(*v)),
+            (Kind::Fixed32, Raw::Fixed32(v)) => write!(out, "{name}:{v} "),
+            (Kind::Fixed64, Raw::Fixed64(v)) => write!(out, "{name}:{v} "),
+            (Kind::Bytes, Raw::Bytes(v)) if is_users(name) && self.redact != Redact::Off => {
+                let mut text = String::new();
+                quote(v, self.most, &mut text);
+                write!(out, "{name}:{} ", redacted(&text, self.redact))
+            }
+            (Kind::Text | Kind::Bytes, Raw::Bytes(v)) => {
+                _ = write!(out, "{name}:");
+                quote(v, self.most, out);
+                out.push(' ');
+                Ok(())
+            }
+            (Kind::Message(target), Raw::Bytes(v)) if depth > 0 => {
+                _ = write!(out, "{name}:<");
+                self.message(target, v, depth - 1);
+                self.out.push_str("> ");
+                Ok(())
+            }
+            _ => Ok(()),
         };
-        print_value(field, &raw, depth, out);
+    }
+
+    /// The values of a repeated number that lie in one run of bytes.
+    fn packed(&mut self, field: &Field, mut packed: &[u8], depth: usize) {
+        while packed.has_remaining() && self.out.len() <= self.most {
+            let raw = match field.kind {
+                Kind::Float | Kind::Fixed32 if packed.len() >= 4 => Raw::Fixed32(packed.get_u32_le()),
+                Kind::Double | Kind::Fixed64 if packed.len() >= 8 => Raw::Fixed64(packed.get_u64_le()),
+                Kind::Float | Kind::Fixed32 | Kind::Double | Kind::Fixed64 => return,
+                _ => match decode_varint(&mut packed) {
+                    Ok(v) => Raw::Varint(v),
+                    Err(_) => return,
+                },
+            };
+            self.value(field, &raw, depth);
+        }
     }
 }
 
-/// Text and bytes print alike: in quotes, what is not printable ASCII in octal.
-fn quote(value: &[u8], out: &mut String) {
+/// Whether bytes under this name are a user's: keys and payloads are, names of services are not.
+fn is_users(field: &str) -> bool {
+    !field.ends_with("_id")
+}
+
+/// Text and bytes print alike: in quotes, what is not printable ASCII in octal. It stops soon after `most` bytes.
+fn quote(value: &[u8], most: usize, out: &mut String) {
     out.push('"');
     for byte in value {
+        if out.len() > most {
+            break;
+        }
         match byte {
             b'\n' => out.push_str("\\n"),
             b'\r' => out.push_str("\\r"),
@@ -353,6 +396,35 @@ mod tests {
         let empty = pdpb::BootstrapResponse { replication_status: Some(Default::default()), ..Default::default() };
         assert_eq!(compact("pdpb.BootstrapResponse", &empty), "replication_status:<> ");
         assert_eq!(compact_opt("metapb.RegionEpoch", None::<&metapb::RegionEpoch>), "<nil>");
+    }
+
+    #[test]
+    fn users_data_is_redacted_and_names_are_not() {
+        let request = pdpb::UpdateServiceGcSafePointRequest { service_id: b"br".to_vec().into(), ..Default::default() };
+        let name = "pdpb.UpdateServiceGCSafePointRequest";
+        assert_eq!(shown(name, &request, Redact::On, 100), r#"service_id:"br" "#);
+        let keys = vec![b"a\xff".to_vec().into(), b"b".to_vec().into()];
+        let request = pdpb::SplitRegionsRequest { split_keys: keys, retry_limit: 3, ..Default::default() };
+        let of = |redact| shown("pdpb.SplitRegionsRequest", &request, redact, 100);
+        assert_eq!(of(Redact::Off), r#"split_keys:"a\377" split_keys:"b" retry_limit:3 "#);
+        assert_eq!(of(Redact::On), "split_keys:? split_keys:? retry_limit:3 ");
+        assert_eq!(
+            of(Redact::Marker),
+            "split_keys:\u{2039}\"a\\377\"\u{203a} split_keys:\u{2039}\"b\"\u{203a} retry_limit:3 "
+        );
+    }
+
+    #[test]
+    fn what_is_shown_of_a_request_is_bounded() {
+        let many = pdpb::ScatterRegionRequest { regions_id: vec![7; 1_000_000], ..Default::default() };
+        let long = pdpb::SplitRegionsRequest { split_keys: vec![vec![7; 1_000_000].into()], ..Default::default() };
+        for redact in [Redact::Off, Redact::Marker] {
+            let many = shown("pdpb.ScatterRegionRequest", &many, redact, 100);
+            let long = shown("pdpb.SplitRegionsRequest", &long, redact, 100);
+            assert!(many.starts_with("regions_id:7 ") && many.ends_with("...(1000004 bytes)"), "{many}");
+            assert!(long.starts_with("split_keys:") && long.ends_with("...(1000004 bytes)"), "{long}");
+            assert!(many.len() < 130 && long.len() < 130, "{many} {long}");
+        }
     }
 
     #[test]

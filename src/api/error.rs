@@ -108,6 +108,15 @@ pub(crate) enum Wire {
 }
 
 impl ApiError {
+    /// Whether what was asked for may have been done all the same.
+    pub(crate) fn leaves_open(&self) -> bool {
+        let meta = match self {
+            Self::Meta(error) | Self::Members(MemberError::Meta(error)) => error,
+            _ => return false,
+        };
+        matches!(meta, MetaError::Unknown | MetaError::TimedOut | MetaError::Stopped | MetaError::Disk(_))
+    }
+
     /// Most refusals travel in the header; what a client should try elsewhere or again is a status.
     pub(crate) fn into_wire(self) -> Wire {
         let kind = match &self {

@@ -124,9 +124,9 @@ fn leader_urls(app: &App) -> Option<Vec<String>> {
     Some(leader.client_urls).filter(|urls| !urls.is_empty())
 }
 
-/// Passes a REST request on to the leader.
-pub(super) async fn pass_on(app: &App, urls: Vec<String>, mut request: Request) -> io::Result<Response<Body>> {
-    roles::name_caller(&app.config.berth, &mut request);
+/// Names on a request that is passed on whose it is and where it came from.
+fn name_origin(app: &App, request: &mut Request) {
+    roles::name_caller(&app.config.berth, request);
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
     let headers = request.headers_mut();
     let before = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
@@ -134,6 +134,12 @@ pub(super) async fn pass_on(app: &App, urls: Vec<String>, mut request: Request) 
     if let Ok(chain) = HeaderValue::from_str(&chain.join(", ")) {
         headers.insert(FORWARDED_FOR, chain);
     }
+}
+
+/// Passes a REST request on to the leader.
+pub(super) async fn pass_on(app: &App, urls: Vec<String>, mut request: Request) -> io::Result<Response<Body>> {
+    name_origin(app, &mut request);
+    let headers = request.headers_mut();
     // Names have no comma, so that two of them tell of two members.
     let name = app.info.name.replace(',', "_");
     let by = match headers.get(REDIRECTOR).and_then(|value| value.to_str().ok()) {
@@ -205,7 +211,7 @@ pub(super) async fn forward_grpc(
         let text = format!("forwarded host {host:?} is not a client URL of the PD leader: pd is not leader of cluster");
         return Status::invalid_argument(text).into_http();
     }
-    roles::name_caller(&app.config.berth, &mut request);
+    name_origin(&app, &mut request);
     let passed = app.onward.pass_on(vec![host.to_owned()], request).await;
     passed.unwrap_or_else(|error| Status::unavailable(format!("forward to {host}: {error}")).into_http())
 }

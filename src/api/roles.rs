@@ -15,7 +15,7 @@ use crate::{
     config::BerthConfig,
     pdlog,
     telemetry::{
-        audit::{self, ServiceInfo, Standing},
+        audit::{self, Outcome, ServiceInfo, Standing},
         log::Logger,
     },
 };
@@ -118,8 +118,8 @@ impl Caller {
     }
 
     /// For an audit line.
-    pub fn standing<'a>(&'a self, denied: Option<&'a str>) -> Standing<'a> {
-        Standing { name: self.identity.0.as_deref(), passed_on_by: self.passed_on_by.as_deref(), denied }
+    pub fn standing<'a>(&'a self, outcome: Outcome<'a>) -> Standing<'a> {
+        Standing { name: self.identity.0.as_deref(), passed_on_by: self.passed_on_by.as_deref(), outcome }
     }
 }
 
@@ -168,7 +168,7 @@ pub fn admit(berth: &BerthConfig, log: &Logger, request: &Request, asked: Asked<
             start: log.now(),
             ..ServiceInfo::default()
         };
-        audit::write(log, &info, caller.standing(Some(&error)));
+        audit::write(log, &info, caller.standing(Outcome::Denied(&error)));
         pdlog!(log, Warn, "a call was denied", "call" => asked.path, "error" => error);
     })
 }
@@ -184,7 +184,7 @@ pub fn admit_grpc(berth: &BerthConfig, log: &Logger, request: &Request, needs: R
 }
 
 /// Methods of gRPC that change more than a storage node or a client has to.
-const GRPC_OPERATE: &[&str] = &[
+pub(super) const GRPC_OPERATE: &[&str] = &[
     "ScatterRegion",
     "SplitRegions",
     "SplitAndScatterRegions",

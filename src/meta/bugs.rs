@@ -38,6 +38,8 @@ pub(super) enum Bug {
     OwnTimeout,
     /// A member that is started with a shorter election timeout forgets what it promised before.
     PromiseForgotten,
+    /// A member does not say for how long it promises, as one of a version from before that was said.
+    PromiseNotSaid,
 }
 
 /// Those that are put back.

@@ -167,6 +167,13 @@ pub struct Flow {
     pub interval: (u64, u64),
 }
 
+impl Flow {
+    /// Whether nothing was read or written.
+    pub fn is_idle(&self) -> bool {
+        *self == Flow { interval: self.interval, ..Flow::default() }
+    }
+}
+
 /// What only few regions have: those that are being flashed back, encrypted ones, those with columns or buckets.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RareFields {

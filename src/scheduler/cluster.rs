@@ -293,14 +293,15 @@ impl Cluster {
     /// Takes a store heartbeat in; `None` for an unknown store.
     pub fn store_heartbeat(&self, id: StoreId, mut stats: StoreStats, now: Now) -> Option<Arc<StoreInfo>> {
         let _turn = self.taps.input(Some(now), Input::Store(id, &stats));
+        let mut reads = Vec::new();
         if self.stores.get(id).is_some() && (!stats.peers.is_empty() || self.tells_of_reads.load(Ordering::Relaxed)) {
             // A store that told of reads once is asked every time: what it does not tell of cools down.
             self.tells_of_reads.store(true, Ordering::Relaxed);
             self.deciding.lock().schedulers.on_store_heartbeat(id, &stats, &self.regions, now);
-            stats.peers = Vec::new();
+            reads = std::mem::take(&mut stats.peers);
         }
         let heard = self.stores.heartbeat(id, stats, now);
-        self.feed.note_store(id);
+        self.feed.note_store(id, reads);
         heard
     }
 

@@ -19,8 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use admission::For;
-use journal::{By, Journal, Journals};
+use journal::{By, Journal, Journals, Maker};
 use records::Records;
 use waiting::Waiting;
 
@@ -111,12 +110,12 @@ impl Controller {
         self.limits.remove(store);
     }
 
-    /// Whether `ops` of a checker or a person would be admitted now; takes nothing.
+    /// Whether `ops` of a checker would be admitted now; takes nothing.
     ///
     /// # Errors
     /// What stands against it.
     pub fn may_add(&self, view: &ClusterView<'_>, ops: &[Operator]) -> Result<(), Reason> {
-        self.admissible(view, ops, For::Repair).map_err(|refusal| refusal.reason)
+        self.admissible(view, ops, Maker::Checker).map_err(|refusal| refusal.reason)
     }
 
     /// Admits and starts operators of a checker or a person: limits, epoch, duplicates, priority in one step; nothing is taken when refused.
@@ -131,7 +130,7 @@ impl Controller {
         by: &By,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reason> {
-        if let Err(refusal) = self.admissible(view, &ops, For::Repair) {
+        if let Err(refusal) = self.admissible(view, &ops, by.maker) {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }
@@ -152,7 +151,7 @@ impl Controller {
         cause: Option<Cause>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reason> {
-        if let Err(refusal) = self.may_wait(view, &ops) {
+        if let Err(refusal) = self.may_wait(view, &ops, by.maker) {
             self.give_up(view, ops, refusal.cancel, out);
             return Err(refusal.reason);
         }

@@ -33,7 +33,7 @@ use crate::{
     api::roles::Identity,
     pdlog,
     telemetry::{
-        audit::{self, ServiceInfo, Standing},
+        audit::{self, Outcome, ServiceInfo, Standing},
         log::Logger,
     },
     tls::{Tls, common_name, refusal},
@@ -144,7 +144,7 @@ fn tell_refused(log: &Logger, peer: SocketAddr, why: &str) {
         start: log.now(),
         ..ServiceInfo::default()
     };
-    audit::write(log, &info, Standing { denied: Some(why), ..Standing::default() });
+    audit::write(log, &info, Standing { outcome: Outcome::Denied(why), ..Standing::default() });
     pdlog!(log, Warn, "a TLS connection was refused", "remote" => peer.to_string(), "error" => why);
 }
 

@@ -10,7 +10,7 @@ use crate::{
     api::{convert::limit_name, lines},
     config::{BerthConfig, Dynamic, Shared},
     meta::{Change, LimitKind, Meta},
-    model::{Clock, StoreRecord, StoreState, store::UNLIMITED},
+    model::{Clock, NodeState, StoreRecord, StoreState, store::UNLIMITED},
     pdlog, pdsay,
     scheduler::cluster::Cluster,
     telemetry::log::Logger,
@@ -64,7 +64,7 @@ impl Observer {
             Change::StorePut(record) => {
                 let before = self.cluster.stores().get(record.id);
                 self.cluster.put_store(Arc::clone(record), now);
-                if let Some(before) = before.filter(|_| self.meta.leader_since().is_some()) {
+                if let Some(before) = before.filter(|_| self.meta.is_elected()) {
                     self.tell_store(&before.record, record);
                 }
             }
@@ -108,8 +108,8 @@ impl Observer {
         }
     }
 
-    /// The lines of a removal and of its end. Written here and not where it was asked for: who asked may have given up before the disk
-    /// answered.
+    /// The lines of what becomes of a store, written by the leader when it applies the change and not where it was asked for: who
+    /// asked may have given up before the disk answered, and may have been the leader before this one. In such a moment both may tell it.
     fn tell_store(&self, before: &StoreRecord, record: &StoreRecord) {
         let (log, id) = (&self.log, record.id);
         let destroyed = record.physically_destroyed != before.physically_destroyed;
@@ -126,6 +126,16 @@ impl Observer {
                     lines::limit_changed(log, id, limit_name(LimitKind::AddPeer), limits.add_peer);
                     lines::limit_changed(log, id, limit_name(LimitKind::RemovePeer), limits.remove_peer);
                 }
+            }
+            (was, StoreState::Tombstone) if was != StoreState::Tombstone => {
+                lines::store_tombstone(log, record, was);
+                // They are gone together with its state.
+                lines::limit_removed(log, id);
+            }
+            (StoreState::Up, StoreState::Up)
+                if before.node_state == NodeState::Preparing && record.node_state == NodeState::Serving =>
+            {
+                lines::store_serving(log, record);
             }
             _ => {}
         }

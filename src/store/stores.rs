@@ -218,14 +218,16 @@ impl StoreTable {
     }
 
     /// Takes in what another member knows of a store: its report, how long ago that came, and when. Nothing happens when the store is
-    /// unknown, or has reported here since.
-    pub fn copy_report(&self, id: StoreId, stats: &StoreStats, (silent, at): (Duration, Wall), now: Now) {
+    /// unknown, or has reported here since; gives whether it was taken.
+    pub fn copy_report(&self, id: StoreId, stats: &StoreStats, (silent, at): (Duration, Wall), now: Now) -> bool {
         let known = self.get(id);
         if known.is_none_or(|info| info.last_heartbeat.is_some() && info.last_heartbeat_wall >= at) {
-            return;
+            return false;
         }
         let heard = Mono(now.mono.0.saturating_sub(u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX)));
-        self.update(id, |info| info.take_report(stats.clone(), heard, at));
+        // What is read from its peers is for who follows them.
+        let stats = StoreStats { peers: Vec::new(), ..stats.clone() };
+        self.update(id, |info| info.take_report(stats, heard, at)).is_some()
     }
 
     /// Changes one store (pauses of leader moves); `None` for an unknown store.

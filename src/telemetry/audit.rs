@@ -2,7 +2,7 @@
 //!
 //! Owns: the text of `service-info`, which header names the caller, and what Berth adds to PD's line. Must not know: HTTP.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, net::SocketAddr};
 
 use super::log::{Level, Logger, Value};
 use crate::model::Wall;
@@ -31,6 +31,36 @@ pub struct ServiceInfo<'a> {
     pub body: &'a str,
 }
 
+/// What came of a call: `outcome` and `error`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Outcome<'a> {
+    /// Not said: the line is written before it is known.
+    #[default]
+    Open,
+    /// Done.
+    Done,
+    /// Not let in, and why.
+    Denied(&'a str),
+    /// Not done, and why.
+    Failed(&'a str),
+    /// It may have been done or not, and why nobody knows.
+    Unknown(&'a str),
+}
+
+impl<'a> Outcome<'a> {
+    fn fields(self) -> impl Iterator<Item = (&'static str, Value<'a>)> {
+        let (word, error) = match self {
+            Self::Open => (None, None),
+            Self::Done => (Some("done"), None),
+            Self::Denied(why) => (Some("denied"), Some(why)),
+            Self::Failed(why) => (Some("failed"), Some(why)),
+            Self::Unknown(why) => (Some("unknown"), Some(why)),
+        };
+        let outcome = word.map(|word| ("outcome", word.into()));
+        outcome.into_iter().chain(error.map(|why| ("error", why.into())))
+    }
+}
+
 /// What certificates say about the caller, and what came of the call: Berth's fields beside PD's `service-info`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standing<'a> {
@@ -38,8 +68,8 @@ pub struct Standing<'a> {
     pub name: Option<&'a str>,
     /// Common name of the member that passed the call on: `passed-on-by`.
     pub passed_on_by: Option<&'a str>,
-    /// Why it was refused, if it was: `outcome=denied` and `error`.
-    pub denied: Option<&'a str>,
+    /// What came of it.
+    pub outcome: Outcome<'a>,
 }
 
 /// Writes an audit line.
@@ -47,13 +77,11 @@ pub fn write(log: &Logger, info: &ServiceInfo<'_>, standing: Standing<'_>) {
     if !log.enabled(Level::Info) {
         return;
     }
-    let Standing { name, passed_on_by, denied } = standing;
+    let Standing { name, passed_on_by, outcome } = standing;
     let mut fields: Vec<(&str, Value<'_>)> = vec![("service-info", service_info(info).into())];
     fields.extend(name.map(|name| ("common-name", name.into())));
     fields.extend(passed_on_by.map(|name| ("passed-on-by", name.into())));
-    if let Some(why) = denied {
-        fields.extend([("outcome", "denied".into()), ("error", why.into())]);
-    }
+    fields.extend(outcome.fields());
     log.write(Level::Info, file!(), line!(), "audit log", &fields);
 }
 
@@ -66,6 +94,32 @@ pub fn http_method(protocol: &str, method: &str, path: &str) -> String {
 pub fn caller_id<'a>(x_caller_id: Option<&'a str>, component: Option<&'a str>) -> &'a str {
     let given = |header: Option<&'a str>| header.filter(|text| !text.is_empty());
     given(x_caller_id).or(given(component)).unwrap_or("anonymous")
+}
+
+/// Where a call comes from, address and port: what a proxy says goes before the peer's address. `header` gives the text of one.
+pub fn origin<'a>(header: impl Fn(&str) -> Option<&'a str>, peer: Option<SocketAddr>) -> (String, String) {
+    let header = |name| header(name).filter(|text| !text.is_empty());
+    if let Some(forwarded) = header("x-forwarded-for") {
+        let first = forwarded.split(',').next().unwrap_or(forwarded).trim();
+        return (first.to_owned(), header("x-forwarded-port").unwrap_or("").to_owned());
+    }
+    match (header("x-real-ip"), peer) {
+        (Some(ip), _) => (ip.to_owned(), String::new()),
+        (None, Some(peer)) => (peer.ip().to_string(), peer.port().to_string()),
+        (None, None) => (String::new(), String::new()),
+    }
+}
+
+/// A text of at most `most` bytes, and behind what was cut how long `whole` is.
+pub fn cut(text: &str, most: usize, whole: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
+    }
+    let mut end = most;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...({whole} bytes)", &text[..end]).into()
 }
 
 /// The value of field `service-info` of message `audit log`.
@@ -87,14 +141,7 @@ pub fn service_info(info: &ServiceInfo<'_>) -> String {
         start.minute(),
         start.second(),
     );
-    let mut end = info.body.len().min(MAX_BODY);
-    while !info.body.is_char_boundary(end) {
-        end -= 1;
-    }
-    out.push_str(&info.body[..end]);
-    if end < info.body.len() {
-        let _ = write!(out, "...({} bytes)", info.body.len());
-    }
+    out.push_str(&cut(info.body, MAX_BODY, info.body.len()));
     out.push('}');
     out
 }
@@ -126,6 +173,22 @@ mod tests {
         let query = BTreeMap::from([("kind".to_owned(), vec!["region".to_owned()])]);
         let info = ServiceInfo { query, ..info };
         assert!(service_info(&info).contains("URLParam:{\"kind\":[\"region\"]}"));
+    }
+
+    #[test]
+    fn an_outcome_is_a_word_and_why() {
+        let of = |outcome: Outcome<'_>| {
+            let texts = outcome.fields().map(|(key, value)| match value {
+                Value::Text(text) => format!("{key}={text}"),
+                other => panic!("{other:?}"),
+            });
+            texts.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(Outcome::Open), "");
+        assert_eq!(of(Outcome::Done), "outcome=done");
+        assert_eq!(of(Outcome::Denied("a")), "outcome=denied error=a");
+        assert_eq!(of(Outcome::Failed("b")), "outcome=failed error=b");
+        assert_eq!(of(Outcome::Unknown("c")), "outcome=unknown error=c");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum Disk {
     Well,
     /// Nothing: writes wait.
     Hangs,
+    /// Writes of the state file wait: those that the thread that leads does itself.
+    StateHangs,
     /// It has no room: writes are refused.
     Full,
 }
@@ -50,6 +52,7 @@ impl Seat {
         match disk {
             Disk::Well => std::fs::remove_file(self.gate()),
             Disk::Hangs => std::fs::write(self.gate(), ""),
+            Disk::StateHangs => std::fs::write(self.gate(), "state"),
             Disk::Full => std::fs::write(self.gate(), "full"),
         }
         .expect("a file");

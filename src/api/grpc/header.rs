@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::Answers;
+use super::{Answers, audited::audited};
 use crate::{
     api::{
         App,
@@ -27,8 +27,14 @@ pub(super) trait HasClusterId {
     const CHECKED: bool = true;
     /// Whether a member that follows may answer it when the client allows that.
     const FOLLOWERS: bool = false;
+    /// The method's name, when what it asks for changes what is agreed or moves data: such calls leave an audit line.
+    const CHANGES: Option<&'static str> = None;
+    /// The header, if there is one.
+    fn head(&self) -> Option<&pdpb::RequestHeader>;
     /// The cluster id in the header; 0 without one.
-    fn cluster_id(&self) -> u64;
+    fn cluster_id(&self) -> u64 {
+        self.head().map_or(0, |head| head.cluster_id)
+    }
 }
 
 /// An answer of `pdpb`.
@@ -40,8 +46,19 @@ pub(super) trait TakesHeader: Default {
 macro_rules! requests {
     ($($Request:ident)*) => {
         $(impl HasClusterId for pdpb::$Request {
-            fn cluster_id(&self) -> u64 {
-                self.header.as_ref().map_or(0, |h| h.cluster_id)
+            fn head(&self) -> Option<&pdpb::RequestHeader> {
+                self.header.as_ref()
+            }
+        })*
+    };
+}
+
+macro_rules! changes {
+    ($($Request:ident = $method:literal)*) => {
+        $(impl HasClusterId for pdpb::$Request {
+            const CHANGES: Option<&'static str> = Some($method);
+            fn head(&self) -> Option<&pdpb::RequestHeader> {
+                self.header.as_ref()
             }
         })*
     };
@@ -51,19 +68,20 @@ macro_rules! region_reads {
     ($($Request:ident)*) => {
         $(impl HasClusterId for pdpb::$Request {
             const FOLLOWERS: bool = true;
-            fn cluster_id(&self) -> u64 {
-                self.header.as_ref().map_or(0, |h| h.cluster_id)
+            fn head(&self) -> Option<&pdpb::RequestHeader> {
+                self.header.as_ref()
             }
         })*
     };
 }
 
 macro_rules! unchecked_requests {
-    ($($Request:ident)*) => {
+    ($($Request:ident = $changes:expr;)*) => {
         $(impl HasClusterId for pdpb::$Request {
             const CHECKED: bool = false;
-            fn cluster_id(&self) -> u64 {
-                0
+            const CHANGES: Option<&'static str> = $changes;
+            fn head(&self) -> Option<&pdpb::RequestHeader> {
+                None
             }
         })*
     };
@@ -80,20 +98,33 @@ macro_rules! answers {
 }
 
 requests! {
-    BootstrapRequest IsBootstrappedRequest AllocIdRequest IsSnapshotRecoveringRequest GetClusterConfigRequest
-    PutClusterConfigRequest GetStoreRequest PutStoreRequest GetAllStoresRequest StoreHeartbeatRequest
-    ReportMinResolvedTsRequest
+    IsBootstrappedRequest AllocIdRequest IsSnapshotRecoveringRequest GetClusterConfigRequest GetStoreRequest
+    GetAllStoresRequest StoreHeartbeatRequest ReportMinResolvedTsRequest
     AskSplitRequest AskBatchSplitRequest ReportSplitRequest ReportBatchSplitRequest GetOperatorRequest GetMinTsRequest
-    ScatterRegionRequest SplitRegionsRequest SplitAndScatterRegionsRequest
-    GetGcSafePointRequest UpdateGcSafePointRequest UpdateServiceGcSafePointRequest TsoRequest QueryRegionRequest
-    RegionHeartbeatRequest ReportBucketsRequest
+    GetGcSafePointRequest TsoRequest QueryRegionRequest RegionHeartbeatRequest ReportBucketsRequest
+}
+
+changes! {
+    BootstrapRequest = "Bootstrap"
+    PutClusterConfigRequest = "PutClusterConfig"
+    PutStoreRequest = "PutStore"
+    ScatterRegionRequest = "ScatterRegion"
+    SplitRegionsRequest = "SplitRegions"
+    SplitAndScatterRegionsRequest = "SplitAndScatterRegions"
+    UpdateGcSafePointRequest = "UpdateGCSafePoint"
+    UpdateServiceGcSafePointRequest = "UpdateServiceGCSafePoint"
 }
 
 // Followers have these from the leader, as of a moment ago.
 region_reads! { GetRegionRequest GetRegionByIdRequest ScanRegionsRequest BatchScanRegionsRequest }
 
 // A client learns the cluster id from the first two; the others have no header.
-unchecked_requests! { GetMembersRequest GetClusterInfoRequest StoreGlobalConfigRequest LoadGlobalConfigRequest }
+unchecked_requests! {
+    GetMembersRequest = None;
+    GetClusterInfoRequest = None;
+    StoreGlobalConfigRequest = Some("StoreGlobalConfig");
+    LoadGlobalConfigRequest = None;
+}
 
 answers! {
     GetClusterInfoResponse GetMembersResponse BootstrapResponse IsBootstrappedResponse AllocIdResponse
@@ -173,18 +204,17 @@ fn answerer<Q: HasClusterId>(app: &App, head: &MetadataMap) -> Result<Answerer, 
 }
 
 /// Checks a request, runs its handler, and gives the answer its header.
-pub(super) async fn unary<Q: HasClusterId, A: TakesHeader>(
+pub(super) async fn unary<Q: HasClusterId + prost::Message, A: TakesHeader>(
     app: &Arc<App>,
     request: Request<Q>,
     handler: impl AsyncFnOnce(&App, Q) -> Result<A, ApiError>,
 ) -> Result<Response<A>, Status> {
     if !Q::CHECKED {
-        return answer(app, handler(app, request.into_inner()).await).map(Response::new);
+        return answer(app, audited(app, request, handler).await).map(Response::new);
     }
     let answerer = answerer::<Q>(app, request.metadata())?;
-    let request = request.into_inner();
-    check_cluster_id(app, request.cluster_id())?;
-    let mut answer = Response::new(answer(app, handler(app, request).await)?);
+    check_cluster_id(app, request.get_ref().cluster_id())?;
+    let mut answer = Response::new(answer(app, audited(app, request, handler).await)?);
     match answerer {
         // Again: what was read may be another leader's past by now (L6). A write that was agreed is told as unknown then.
         Answerer::Leader => check_leader(app)?,

@@ -2,9 +2,10 @@
 //!
 //! Owns: which handler answers which method, the bounds on messages, what unknown methods get. One file an area:
 //! [`cluster`], [`store`], [`region`], [`heartbeat`], [`split`], [`tso`], [`gc`], [`global_config`], [`operator`]. Every handler is
-//! decode → check → one call into `meta` or the cluster → encode; [`header`] does what all of them have in common, [`counted`] counts. Must not know:
+//! decode → check → one call into `meta` or the cluster → encode; [`header`] does what all of them have in common, [`audited`] tells who changed what, [`counted`] counts. Must not know:
 //! sockets and tasks. A method that is not built answers Unimplemented, as PD does for methods that it does not know.
 
+mod audited;
 mod cluster;
 mod counted;
 mod gc;
@@ -98,6 +99,11 @@ macro_rules! service {
                 Err(unknown_method("pdpb.PD", $nos_name))
             })*
         }
+
+        /// The unary methods that are built, as Rust spells them, and what they say that they change.
+        #[cfg(test)]
+        const UNARY: &[(&str, Option<&str>)] =
+            &[$((stringify!($unary), <pdpb::$Request as header::HasClusterId>::CHANGES)),*];
     };
 }
 

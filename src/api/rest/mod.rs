@@ -64,7 +64,7 @@ use super::{
     forward::{self, Way},
     roles::{self, Asked, Caller},
 };
-use crate::telemetry::audit::{self, ServiceInfo};
+use crate::telemetry::audit::{self, Outcome, ServiceInfo};
 
 /// What a handler comes to.
 type Answer = Result<Reply, Problem>;
@@ -226,7 +226,7 @@ async fn audited(route: &Route, request: &Request) -> Reply {
             query: request.query.lists(),
             body: &String::from_utf8_lossy(&request.body),
         };
-        audit::write(&app.log, &info, request.named.standing(None));
+        audit::write(&app.log, &info, request.named.standing(Outcome::Open));
     }
     let _running = app.metrics.requests.running(crate::telemetry::metrics::values::ApiKind::Http, route.label);
     let reply = answer(route, request).await.unwrap_or_else(Problem::into_reply);

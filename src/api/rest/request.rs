@@ -85,18 +85,9 @@ impl Request {
         audit::caller_id(self.header("x-caller-id"), self.header("component"))
     }
 
-    /// Where the request comes from, as audit lines show it: address and port; what a proxy says goes before the peer's address.
+    /// Where the request comes from, as audit lines show it: address and port.
     pub(super) fn origin(&self) -> (String, String) {
-        let header = |name: &str| self.header(name).filter(|text| !text.is_empty());
-        if let Some(forwarded) = header("x-forwarded-for") {
-            let first = forwarded.split(',').next().unwrap_or(forwarded).trim();
-            return (first.to_owned(), header("x-forwarded-port").unwrap_or("").to_owned());
-        }
-        match (header("x-real-ip"), self.remote) {
-            (Some(ip), _) => (ip.to_owned(), String::new()),
-            (None, Some(peer)) => (peer.ip().to_string(), peer.port().to_string()),
-            (None, None) => (String::new(), String::new()),
-        }
+        audit::origin(|name| self.header(name), self.remote)
     }
 
     /// Who asks, as a drain remembers it.

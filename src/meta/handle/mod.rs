@@ -399,6 +399,12 @@ impl Meta {
         leadership.serving.then_some(leadership.since)
     }
 
+    /// Whether this member is the leader that the group has elected, whether it serves or not: also while it applies what was agreed
+    /// before its term, and while it hands over. Of what is committed meanwhile nobody else learns first.
+    pub fn is_elected(&self) -> bool {
+        self.shared.leadership.lock().leader == Some(self.shared.owner.member)
+    }
+
     /// The term of the group, as this member last saw it lead or be led.
     pub fn term(&self) -> u64 {
         self.shared.leadership.lock().term

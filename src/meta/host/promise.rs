@@ -82,7 +82,7 @@ impl Core {
 
     /// An acknowledgement says how long it holds, in a field that raft does not use in it.
     pub(super) fn promise(&self, message: &mut Message) {
-        if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+        if message.get_msg_type() == MessageType::MsgHeartbeatResponse && !self.bugs.has(Bug::PromiseNotSaid) {
             message.reject_hint = u64::try_from(self.timings.promise().as_nanos()).unwrap_or(u64::MAX);
         }
     }

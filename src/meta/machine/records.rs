@@ -14,15 +14,16 @@ use crate::model::{OperatorId, StoreId};
 pub const KEPT_OF_A_DRAIN: usize = 10_000;
 /// How many that belong to no drain.
 pub const KEPT_OF_NO_DRAIN: usize = 2_000;
-/// How many drains have operators that are kept whole. Of more, those of the lowest store ids become counts.
-pub const WHOLE_DRAINS: usize = 4;
+/// How many of all drains together: some 45 MiB. Of more, the oldest become counts, whichever drain they belong to: of up to four
+/// drains, however long, each keeps its last [`KEPT_OF_A_DRAIN`], and so do more of them that are shorter.
+pub const KEPT_OF_ALL_DRAINS: usize = 4 * KEPT_OF_A_DRAIN;
 /// How many drains are remembered at all.
 pub const DRAINS: usize = 256;
 /// Descriptions that are counted by themselves for one drain; a client may invent more.
 const DESCRIPTIONS: usize = 64;
 /// The stead of those that are not.
 const OTHERS: &str = "others";
-/// Operators of a drain that is too old to be kept whole that become counts with one command.
+/// Operators that become counts with one command because there are too many of all drains. One command brings no more.
 const FADE_AT_ONCE: usize = 2_000;
 /// The drain of operators that belong to none: no store has this id.
 pub const NO_DRAIN: StoreId = StoreId(0);
@@ -115,6 +116,11 @@ fn number(key: &str, part: usize) -> Option<StoreId> {
     key.split('/').nth(part)?.parse().ok().map(StoreId)
 }
 
+/// The operators of a drain that are kept whole, oldest first.
+fn whole(state: &State, drain: StoreId) -> impl Iterator<Item = (&String, &str)> {
+    state.records_of(beginning(&format!("ended/{:020}/", drain.0)))
+}
+
 fn put_record(key: String, json: &str) -> Action {
     Action::Put(Row::Record(key, json.into()))
 }
@@ -134,12 +140,9 @@ pub(super) fn put(state: &State, progress: &[(StoreId, Option<String>)], ended: 
         older.kept += usize::from(!state.records.contains_key(&key));
         actions.push(put_record(key, &row.json));
     }
-    for (drain, older) in &mut drains {
-        let limit = if *drain == NO_DRAIN { KEPT_OF_NO_DRAIN } else { KEPT_OF_A_DRAIN };
-        fade(state, *drain, older, older.kept.saturating_sub(limit), &mut actions);
-    }
     if !ended.is_empty() {
-        forget_old_drains(state, &mut drains, &mut actions);
+        fade_surplus(state, &mut drains, &mut actions);
+        forget_old_drains(state, &drains, &mut actions);
     }
     // What cannot be written as JSON does not exist here: texts and numbers.
     let older =
@@ -148,25 +151,50 @@ pub(super) fn put(state: &State, progress: &[(StoreId, Option<String>)], ended: 
     Ok(Plan::done(actions))
 }
 
-/// The first `count` operators of a drain become counts.
-fn fade(state: &State, drain: StoreId, older: &mut Older, count: usize, actions: &mut Vec<Action>) {
-    let whole = beginning(&format!("ended/{:020}/", drain.0));
-    for (key, json) in state.records_of(whole).take(count) {
-        older.fade(json);
-        actions.push(Action::Delete(RowKey::Record(key.clone())));
+/// All drains, as they are with what this command brings.
+fn with_touched(state: &State, touched: &BTreeMap<StoreId, Older>) -> BTreeMap<StoreId, Older> {
+    let mut all: BTreeMap<StoreId, Older> = state.older_records().collect();
+    all.extend(touched.iter().map(|(drain, older)| (*drain, older.clone())));
+    all.remove(&NO_DRAIN);
+    all
+}
+
+/// What is too much becomes counts: of a drain, and of all drains together. What this command brings is not looked at: the next one
+/// finds it.
+fn fade_surplus(state: &State, touched: &mut BTreeMap<StoreId, Older>, actions: &mut Vec<Action>) {
+    let limit = |drain: &StoreId| if *drain == NO_DRAIN { KEPT_OF_NO_DRAIN } else { KEPT_OF_A_DRAIN };
+    let surplus = |(drain, older): (&StoreId, &Older)| (*drain, older.kept.saturating_sub(limit(drain)));
+    let mut fading: BTreeMap<StoreId, usize> = touched.iter().map(surplus).collect();
+    let all = with_touched(state, touched);
+    let fades = |fading: &BTreeMap<StoreId, usize>, drain: &StoreId| fading.get(drain).copied().unwrap_or(0);
+    let left: usize = all.iter().map(|(drain, older)| older.kept - fades(&fading, drain)).sum();
+    let mut over = left.saturating_sub(KEPT_OF_ALL_DRAINS).min(FADE_AT_ONCE);
+    // Those drains first whose first operator is the oldest: ids grow with time, whoever gave them.
+    let first = |drain: &StoreId| {
+        let key = whole(state, *drain).nth(fades(&fading, drain))?.0;
+        Some((key.rsplit('/').next()?.to_owned(), *drain))
+    };
+    let mut oldest: Vec<(String, StoreId)> = all.keys().filter(|_| over > 0).filter_map(first).collect();
+    oldest.sort_unstable();
+    for (_, drain) in oldest {
+        let there = state.older(drain).kept.saturating_sub(fades(&fading, &drain)).min(over);
+        if there > 0 {
+            *fading.entry(drain).or_default() += there;
+            touched.entry(drain).or_insert_with(|| state.older(drain));
+            over -= there;
+        }
+    }
+    for (drain, older) in touched {
+        for (key, json) in whole(state, *drain).take(fading.get(drain).copied().unwrap_or(0)) {
+            older.fade(json);
+            actions.push(Action::Delete(RowKey::Record(key.clone())));
+        }
     }
 }
 
-/// Of many drains the oldest keep counts only, and of very many nothing. Store ids grow, so that the lowest is the oldest.
-fn forget_old_drains(state: &State, touched: &mut BTreeMap<StoreId, Older>, actions: &mut Vec<Action>) {
-    let mut all: BTreeMap<StoreId, Older> = state.older_records().filter(|(drain, _)| *drain != NO_DRAIN).collect();
-    all.extend(touched.iter().filter(|(drain, _)| **drain != NO_DRAIN).map(|(drain, older)| (*drain, older.clone())));
-    let whole: Vec<StoreId> = all.iter().filter(|(_, older)| older.kept > 0).map(|(drain, _)| *drain).collect();
-    let old = whole.iter().take(whole.len().saturating_sub(WHOLE_DRAINS)).find(|drain| !touched.contains_key(drain));
-    if let Some((drain, mut older)) = old.and_then(|drain| Some((*drain, all.get(drain)?.clone()))) {
-        fade(state, drain, &mut older, FADE_AT_ONCE, actions);
-        touched.insert(drain, older);
-    }
+/// Of very many drains those that have nothing whole any more are forgotten. Store ids grow, so that the lowest is the oldest.
+fn forget_old_drains(state: &State, touched: &BTreeMap<StoreId, Older>, actions: &mut Vec<Action>) {
+    let all = with_touched(state, touched);
     let nothing_whole = all.iter().filter(|(drain, older)| older.kept == 0 && !touched.contains_key(drain));
     let forgotten = nothing_whole.map(|(drain, _)| *drain).take(all.len().saturating_sub(DRAINS));
     actions.extend(forgotten.map(|drain| Action::Delete(RowKey::Record(older_key(drain)))));
@@ -192,7 +220,7 @@ mod tests {
     }
 
     fn whole(state: &State, drain: u64) -> usize {
-        state.records_of(beginning(&format!("ended/{drain:020}/"))).count()
+        super::whole(state, StoreId(drain)).count()
     }
 
     /// The hash that the rows have when they are written one by one.
@@ -218,15 +246,49 @@ mod tests {
     }
 
     #[test]
-    fn of_many_drains_the_oldest_keep_counts_and_then_nothing() {
-        let mut state = State::default();
-        for drain in 1..=DRAINS as u64 + 20 {
-            keep(&mut state, (0..3).map(|n| row(drain, drain * 10 + n, "x")).collect());
-            assert!(state.records.len() <= 3 * (WHOLE_DRAINS + 1) + DRAINS + 2, "{}", state.records.len());
+    fn very_many_short_drains_at_once_have_the_same_bound() {
+        let (mut state, drains) = (State::default(), DRAINS as u64);
+        for batch in 0..60 {
+            let rows = (0..2000).map(|n| row(1 + n % drains, batch * 2000 + n, "x"));
+            keep(&mut state, rows.collect());
+            let kept = (1..=drains).map(|drain| whole(&state, drain)).sum::<usize>();
+            assert!(kept <= KEPT_OF_ALL_DRAINS + FADE_AT_ONCE, "{kept}");
         }
-        let last = DRAINS as u64 + 20;
-        assert_eq!((whole(&state, last), whole(&state, last - 20)), (3, 0));
-        assert_eq!(state.older(StoreId(last - 20)).counts["x"]["SUCCESS"], 3);
+    }
+
+    /// Sixteen drains at once that none is done with: what is kept of all is shared by time.
+    #[test]
+    fn of_many_long_drains_together_the_last_operators_are_whole() {
+        const EACH: u64 = 6_000;
+        let (mut state, mut id) = (State::default(), 0);
+        while id < 16 * EACH {
+            let rows = (0..2000).map(|n| row(1 + (id + n) % 16, id + n, "x"));
+            keep(&mut state, rows.collect());
+            id += 2000;
+            let kept = (1..=16).map(|drain| whole(&state, drain)).sum::<usize>();
+            assert!(kept <= KEPT_OF_ALL_DRAINS + FADE_AT_ONCE, "{kept}");
+        }
+        for drain in 1..=16 {
+            let older = state.older(StoreId(drain));
+            assert_eq!((older.kept, older.kept as u64 + older.counts["x"]["SUCCESS"]), (whole(&state, drain), EACH));
+            let share = KEPT_OF_ALL_DRAINS / 16;
+            assert!(older.kept.abs_diff(share) <= FADE_AT_ONCE, "drain {drain}: {}", older.kept);
+        }
+        assert_eq!(state.hash, hash_anew(&state));
+    }
+
+    #[test]
+    fn drains_that_are_short_are_whole_however_many_and_of_very_many_the_oldest_are_forgotten() {
+        let mut state = State::default();
+        let (each, drains) = (KEPT_OF_ALL_DRAINS as u64 / 100, DRAINS as u64 + 200);
+        for drain in 1..=drains {
+            keep(&mut state, (0..each).map(|n| row(drain, drain * each + n, "x")).collect());
+            let first = drain.saturating_sub(99).max(1);
+            assert!((first..=drain).all(|d| whole(&state, d) as u64 == each), "of a hundred drains each, at {drain}");
+            assert!(state.older_records().count() <= DRAINS + 1, "at {drain}");
+        }
+        assert_eq!(whole(&state, drains - 150), 0, "older ones are counts");
+        assert_eq!(state.older(StoreId(drains - 150)).counts["x"]["SUCCESS"], each);
         assert_eq!(state.older(StoreId(1)), Older::default(), "forgotten");
         assert_eq!(state.hash, hash_anew(&state));
     }

@@ -7,6 +7,7 @@
 mod bugs;
 mod checks;
 mod client;
+mod elected;
 mod every;
 mod faults;
 mod handover;
@@ -16,6 +17,7 @@ mod machine;
 mod outvoted;
 mod plan;
 mod room;
+mod silent;
 mod staged;
 mod world;
 

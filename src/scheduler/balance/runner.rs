@@ -124,13 +124,25 @@ impl Schedulers {
         }
     }
 
-    /// Another term: the same ones run, from their beginning; pauses and what is known of hot peers go.
+    /// Another term: the same ones run, from their beginning; pauses go.
     pub fn begin_term(&mut self, now: Now) {
         let specs = std::mem::take(&mut self.running).into_values().map(|r| r.spec);
         let specs = specs.collect();
         self.set(specs, now);
-        self.hot = HotPeers::default();
         self.announced = false;
+    }
+
+    /// Nothing is known of hot peers any more.
+    pub fn forget_hot(&mut self) {
+        self.hot = HotPeers::default();
+    }
+
+    /// Takes a region in as another member knows it; `is_new`: its traffic is of a report that was not taken in yet.
+    pub fn on_copied(&mut self, region: &Region, is_new: bool, now: Now) {
+        match is_new {
+            true => self.hot.on_region(region, now),
+            false => self.hot.follow(region),
+        }
     }
 
     /// Takes the traffic of a region's report in.

@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl Deciding {
-    /// Forgets what belongs to a term. Ended operators and the history of hot peers stay: they are records of what was.
+    /// Forgets what belongs to a term. Ended operators and the history of hot peers stay: they are records of what was. Hot peers stay,
+    /// too: the copy of what the next leader hears goes on from there.
     fn forget_term(&mut self, now: Now) {
         self.controller.begin_term(now);
         self.schedulers.begin_term(now);
@@ -39,6 +40,7 @@ impl Cluster {
         copy.reset();
         if !keep_heard {
             self.regions.forget_heard();
+            deciding.schedulers.forget_hot();
         }
         deciding.forget_term(now);
         self.leader_since.store(now.mono.0, Ordering::Release);

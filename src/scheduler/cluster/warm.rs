@@ -8,7 +8,7 @@ use super::{Cluster, tap::Input};
 use crate::{
     model::Now,
     scheduler::effect::Effect,
-    store::warm::{Copy, CopyError, Feed, Part, Position, Reader, reader::Next},
+    store::warm::{Copy, CopyError, Feed, Part, Position, Reader, Taken, reader::Next},
 };
 
 impl Cluster {
@@ -43,7 +43,23 @@ impl Cluster {
             return Err(CopyError::Leads);
         }
         let taken = copy.take(part, &self.regions, &self.stores, now)?;
+        self.follow_heat(part, &taken, now);
         let saved = taken.saved.into_iter().map(Effect::CacheRegion);
         Ok(saved.chain(taken.gone.into_iter().map(Effect::ForgetRegion)).collect())
+    }
+    /// Has the hot peers follow what the leader told: whoever leads next knows them.
+    fn follow_heat(&self, part: &Part, taken: &Taken, now: Now) {
+        let reads = part.stores.iter().filter(|row| !row.stats.peers.is_empty() && taken.reported.contains(&row.id));
+        let mut reads = reads.peekable();
+        if taken.told.is_empty() && reads.peek().is_none() {
+            return;
+        }
+        let mut deciding = self.deciding.lock();
+        for (region, is_new) in &taken.told {
+            deciding.schedulers.on_copied(region, *is_new, now);
+        }
+        for row in reads {
+            deciding.schedulers.on_store_heartbeat(row.id, &row.stats, &self.regions, now);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use super::{
     Controller,
-    journal::{By, Journal},
+    journal::{By, Journal, Maker},
 };
 use crate::{
     model::{OperatorId, RegionId},
@@ -39,18 +39,10 @@ impl Refusal {
     }
 }
 
-/// For whom operators are to start: it decides which limits of the configuration they are held to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum For {
-    /// A checker or a person, at once or not at all. The limits of balancing are none of a repair, whatever kind it counts under: a
-    /// left-over peer goes and a role is mended also where `region-schedule-limit` or `leader-schedule-limit` is 0 (as in PD).
-    Repair,
-    /// A scheduler, whose operators may wait.
-    Scheduler,
-}
-
-/// The limit that operators of `kind` (as counted) fall under. Operators of people, splits and role repairs have none.
-fn limit_of(kind: Kind, whom: For) -> Option<ScheduleLimit> {
+/// The limit that operators of `kind` (as counted) fall under. Operators of people, splits and role repairs have none. The limits of
+/// balancing hold for schedulers only: they are none of a repair, whatever kind it counts under, so that a left-over peer goes and a role
+/// is mended also where `region-schedule-limit` or `leader-schedule-limit` is 0 (as in PD).
+fn limit_of(kind: Kind, maker: Maker) -> Option<ScheduleLimit> {
     let limit = match kind {
         Kind::REPLICA => ScheduleLimit::Replica,
         Kind::REGION => ScheduleLimit::Region,
@@ -59,7 +51,7 @@ fn limit_of(kind: Kind, whom: For) -> Option<ScheduleLimit> {
         Kind::HOT_REGION => ScheduleLimit::HotRegion,
         _ => return None,
     };
-    let applies = whom == For::Scheduler || matches!(limit, ScheduleLimit::Replica | ScheduleLimit::Merge);
+    let applies = maker == Maker::Scheduler || matches!(limit, ScheduleLimit::Replica | ScheduleLimit::Merge);
     applies.then_some(limit)
 }
 
@@ -88,8 +80,8 @@ fn costs<'a>(ops: impl Iterator<Item = &'a Operator>) -> Costs {
 }
 
 impl Controller {
-    /// Whether all of `ops` may start now.
-    pub(super) fn admissible(&self, view: &ClusterView<'_>, ops: &[Operator], whom: For) -> Result<(), Refusal> {
+    /// Whether all of `ops`, which `maker` has made, may start now.
+    pub(super) fn admissible(&self, view: &ClusterView<'_>, ops: &[Operator], maker: Maker) -> Result<(), Refusal> {
         for op in ops {
             self.check_one(view, op)?;
         }
@@ -100,7 +92,7 @@ impl Controller {
             let replaced = self.running.get(&op.region).is_some_and(|old| old.kind.counted_as() == kind);
             let more = starting.entry(kind).or_default();
             *more += u64::from(!replaced);
-            let Some(limit) = limit_of(kind, whom) else { continue };
+            let Some(limit) = limit_of(kind, maker) else { continue };
             let Some((_, most)) = limit_value(view, limit) else { continue };
             if !replaced && self.count(kind) + *more > most {
                 // PD checks these limits before it makes an operator, so that it has no word for this.
@@ -117,8 +109,8 @@ impl Controller {
     }
 
     /// Whether all of `ops` may wait: nothing but limits stands against them, and the queue has room.
-    pub(super) fn may_wait(&self, view: &ClusterView<'_>, ops: &[Operator]) -> Result<(), Refusal> {
-        match self.admissible(view, ops, For::Scheduler) {
+    pub(super) fn may_wait(&self, view: &ClusterView<'_>, ops: &[Operator], maker: Maker) -> Result<(), Refusal> {
+        match self.admissible(view, ops, maker) {
             Ok(()) => Ok(()),
             Err(refusal) if !refusal.passes() => Err(refusal),
             Err(_) if self.waiting.takes(ops, view.settings.schedule.scheduler_max_waiting_operator) => Ok(()),

@@ -3,7 +3,7 @@
 //! Owns: what is kept, for how long, and what becomes counts. Must not know: why operators end.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -20,11 +20,15 @@ use crate::{
 /// For how long `/operators/records` and `/operators/{id}` remember.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 
-/// How many ended operators are remembered at most: at some 1.5 KiB each about 100 MiB.
+/// How many ends of regions are remembered at most.
 const KEPT_AT_MOST: usize = 65_536;
 
 /// How many operators of one drain are kept whole; older ones are counts.
 const KEPT_OF_A_DRAIN: usize = 10_000;
+/// How many of all drains together; of more, the oldest become counts. As many as the agreed state keeps, at some 1.5 KiB each 60 MiB.
+const KEPT_OF_ALL_DRAINS: usize = 4 * KEPT_OF_A_DRAIN;
+/// How many that belong to no drain: however many there are, they push out none that does.
+const KEPT_OF_NO_DRAIN: usize = 25_536;
 /// How many operators wait at most for being kept in the agreed state; of more, the oldest are known to this member only.
 const UNKEPT: usize = 20_000;
 /// How many drains are remembered; of more, those of the lowest store ids are forgotten.
@@ -37,6 +41,9 @@ pub(super) struct Records {
     /// Ends in order of time; an entry is out of date when the region has had another end since.
     order: VecDeque<(Mono, RegionId)>,
     by_id: BTreeMap<OperatorId, Past>,
+    /// Those of them that belong to a drain, and those that do not.
+    drained: BTreeSet<OperatorId>,
+    others: BTreeSet<OperatorId>,
     drains: BTreeMap<StoreId, OfDrain>,
     typical: Typical,
     /// Those that are not in the agreed state yet, oldest first.
@@ -90,8 +97,14 @@ impl Records {
                 drain.drop_first(oldest);
             }
         }
-        self.by_id.insert(past.op.id, past);
+        self.insert(past);
         self.trim();
+    }
+
+    fn insert(&mut self, past: Past) {
+        let of = if past.journal.drains.is_empty() { &mut self.others } else { &mut self.drained };
+        of.insert(past.op.id);
+        self.by_id.insert(past.op.id, past);
     }
 
     /// Forgets what is too much.
@@ -99,8 +112,13 @@ impl Records {
         while self.drains.len() > DRAINS {
             self.drains.pop_first();
         }
-        while self.by_id.len() > KEPT_AT_MOST {
-            let Some((id, past)) = self.by_id.pop_first() else { break };
+        while self.others.len() > KEPT_OF_NO_DRAIN {
+            let Some(id) = self.others.pop_first() else { break };
+            self.by_id.remove(&id);
+        }
+        while self.drained.len() > KEPT_OF_ALL_DRAINS {
+            let Some(id) = self.drained.pop_first() else { break };
+            let Some(past) = self.by_id.remove(&id) else { continue };
             for store in &past.journal.drains {
                 if let Some(drain) = self.drains.get_mut(store).filter(|d| d.whole.front() == Some(&id)) {
                     drain.drop_first(Some(&past));
@@ -144,7 +162,7 @@ impl Records {
                 let place = drain.whole.partition_point(|id| *id < past.op.id);
                 drain.whole.insert(place, past.op.id);
             }
-            self.by_id.insert(past.op.id, past);
+            self.insert(past);
         }
         self.trim();
     }
@@ -243,11 +261,23 @@ mod tests {
         for id in 1..=80_000 {
             push(&mut records, id, 1 + id % drains);
         }
-        assert_eq!(records.by_id.len(), KEPT_AT_MOST);
+        assert_eq!(records.by_id.len(), KEPT_OF_ALL_DRAINS);
         for store in 1..=drains {
             let told = records.of_drain(StoreId(store), usize::MAX);
             let older: u64 = told.older.iter().map(|(.., count)| count).sum();
             assert_eq!((told.kept as u64 + older, told.whole.len()), (10_000, told.kept));
         }
+    }
+
+    #[test]
+    fn operators_of_no_drain_push_out_none_of_a_drain() {
+        let mut records = Records::default();
+        (1..=100).for_each(|id| push(&mut records, id, 3));
+        let all = KEPT_AT_MOST as u64;
+        (101..=all).for_each(|id| records.push(ended(id), None, Now::default()));
+        assert_eq!(records.by_id.len(), 100 + KEPT_OF_NO_DRAIN);
+        let told = records.of_drain(StoreId(3), usize::MAX);
+        assert_eq!((told.kept, told.whole.len(), told.older.len()), (100, 100, 0));
+        assert!(records.by_id(OperatorId(101)).is_none() && records.by_id(OperatorId(all)).is_some());
     }
 }

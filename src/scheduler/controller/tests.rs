@@ -126,7 +126,13 @@ fn limits_by_kind_hold_at_admission() {
     let mut out = Vec::new();
     for id in 1..=4 {
         controller
-            .add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], &By::checker(), None, &mut out)
+            .add_waiting(
+                &world.view(),
+                vec![lead(&world, id, 2, Kind::default())],
+                &By::scheduler("balance"),
+                None,
+                &mut out,
+            )
             .unwrap();
     }
     assert_eq!((controller.count(Kind::LEADER), controller.all_waiting().len()), (4, 0));
@@ -135,7 +141,13 @@ fn limits_by_kind_hold_at_admission() {
     // The fifth waits for the end of one, and a sixth of its sort would not wait for ever either.
     out.clear();
     controller
-        .add_waiting(&world.view(), vec![lead(&world, 5, 2, Kind::default())], &By::checker(), None, &mut out)
+        .add_waiting(
+            &world.view(),
+            vec![lead(&world, 5, 2, Kind::default())],
+            &By::scheduler("balance"),
+            None,
+            &mut out,
+        )
         .unwrap();
     assert_eq!((controller.all_waiting().len(), told(&out)), (1, vec!["OperatorWaits".to_owned()]));
     out.clear();
@@ -146,7 +158,13 @@ fn limits_by_kind_hold_at_admission() {
     assert_eq!(told(&out), ["SUCCESS 1 ", "OperatorsTurn", "added 5", "command 5 create", "send 5"]);
     out.clear();
     controller
-        .add_waiting(&world.view(), vec![lead(&world, 7, 2, Kind::default())], &By::checker(), None, &mut out)
+        .add_waiting(
+            &world.view(),
+            vec![lead(&world, 7, 2, Kind::default())],
+            &By::scheduler("balance"),
+            None,
+            &mut out,
+        )
         .unwrap();
     world.pass(Duration::from_secs(3));
     controller.tick(&world.view(), &mut out);
@@ -180,7 +198,7 @@ fn the_limits_of_balancing_are_none_of_a_repair() {
     assert_eq!(second, Err(Reason::ScheduleLimit(ScheduleLimit::Replica)));
     // What schedulers propose waits.
     for op in [lead(&world, 5, 2, Kind::default()), remove(&world, 6)] {
-        controller.add_waiting(&world.view(), vec![op], &By::checker(), None, &mut out).unwrap();
+        controller.add_waiting(&world.view(), vec![op], &By::scheduler("balance"), None, &mut out).unwrap();
     }
     assert_eq!(controller.all_waiting().len(), 2);
 }
@@ -217,7 +235,7 @@ fn o7_a_label_that_comes_while_an_operator_waits_holds_it() {
                 .unwrap();
         }
         let waits = vec![lead(&world, 5, 2, Kind::default())];
-        controller.add_waiting(&world.view(), waits, &By::checker(), cause, &mut out).unwrap();
+        controller.add_waiting(&world.view(), waits, &By::scheduler("balance"), cause, &mut out).unwrap();
         assert_eq!(controller.all_waiting().len(), 1);
         let deny = RegionLabel { key: "schedule".into(), value: "deny".into(), ..RegionLabel::default() };
         let keep = RegionLabelRule { id: "keep".into(), index: 0, labels: vec![deny], ranges: vec![KeyRange::all()] };
@@ -235,13 +253,19 @@ fn the_waiting_queue_is_bounded_by_description() {
     let mut out = Vec::new();
     for id in 1..=9 {
         controller
-            .add_waiting(&world.view(), vec![lead(&world, id, 2, Kind::default())], &By::checker(), None, &mut out)
+            .add_waiting(
+                &world.view(),
+                vec![lead(&world, id, 2, Kind::default())],
+                &By::scheduler("balance"),
+                None,
+                &mut out,
+            )
             .unwrap();
     }
     let tenth = controller.add_waiting(
         &world.view(),
         vec![lead(&world, 10, 2, Kind::default())],
-        &By::checker(),
+        &By::scheduler("balance"),
         None,
         &mut out,
     );
@@ -365,7 +389,7 @@ proptest! {
                 Act::Wait { region, to } => {
                     let op = mv(&world, region, 3, to, Priority::Medium);
                     stock[region as usize - 1] = op.clone();
-                    let _ = controller.add_waiting(&world.view(), vec![op], &By::checker(), None, &mut out);
+                    let _ = controller.add_waiting(&world.view(), vec![op], &By::scheduler("balance"), None, &mut out);
                 }
                 Act::Heartbeat { region: id, bump, leader } => {
                     let old = world.regions.get(RegionId(id)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Controller, admission::For, journal::By};
+use super::{Controller, journal::By};
 use crate::{
     model::names::cancel,
     scheduler::{
@@ -136,7 +136,7 @@ impl Controller {
                 self.give_up(view, entry.ops, CancelReason::StaleStatus, out);
                 continue;
             }
-            match self.admissible(view, &entry.ops, For::Scheduler) {
+            match self.admissible(view, &entry.ops, entry.by.maker) {
                 Err(refusal) if refusal.passes() => {
                     self.waiting.put_back(slot, entry);
                     tried[slot] = true;

@@ -75,10 +75,15 @@ impl HotPeers {
     /// costs a few comparisons and look-ups.
     pub fn on_region(&mut self, region: &Region, now: Now) {
         self.on_writes(region, now);
-        self.read.follow(region);
-        self.write.follow(region);
+        self.follow(region);
         self.read.sweep(now.mono);
         self.write.sweep(now.mono);
+    }
+
+    /// Takes in where a region's peers are, without traffic.
+    pub fn follow(&mut self, region: &Region) {
+        self.read.follow(region);
+        self.write.follow(region);
     }
 
     fn on_writes(&mut self, region: &Region, now: Now) {

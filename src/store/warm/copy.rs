@@ -6,8 +6,8 @@ use std::{collections::HashSet, ops::ControlFlow, sync::Arc};
 
 use super::{CONNECTED_FOR, FRESH_FOR, MAX_REGIONS, Part, Position, Span};
 use crate::{
-    model::{Key, Mono, Now, Region, RegionId},
-    store::{RegionIndex, StoreTable},
+    model::{Key, Mono, Now, Region, RegionId, StoreId},
+    store::{RegionIndex, Stale, StoreTable},
 };
 
 /// A part that does not follow on what is there.
@@ -28,6 +28,19 @@ pub struct Taken {
     pub saved: Vec<Arc<Region>>,
     /// Regions that left.
     pub gone: Vec<RegionId>,
+    /// Regions as they are now, for who follows hot peers; with each, whether its traffic is of a report that was not known.
+    pub told: Vec<(Arc<Region>, bool)>,
+    /// Stores with a report that was not known.
+    pub reported: Vec<StoreId>,
+}
+
+/// What a follower waits for in a full copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Expects {
+    /// The run that begins here.
+    Run(Key),
+    /// All runs are here: the other stores.
+    Stores,
 }
 
 /// How far this follower's copy is.
@@ -35,8 +48,8 @@ pub struct Taken {
 pub struct Copy {
     /// Where it goes on; `None` before the end of the first full copy.
     position: Option<Position>,
-    /// In a full copy: the term and where its next run begins.
-    expects: Option<(u64, Key)>,
+    /// In a full copy: its term and what comes next.
+    expects: Option<(u64, Expects)>,
     head: u64,
     heard_at: Option<Mono>,
     whole_at: Option<Mono>,
@@ -100,20 +113,22 @@ impl Copy {
         let mut newer = HashSet::new();
         for region in &part.regions {
             let copied = Region { heard: region.heard.map(|_| now.mono), ..Region::clone(region) };
-            match regions.apply(copied) {
-                Ok(applied) => {
-                    taken.gone.extend(applied.removed.iter().map(|gone| gone.id()));
-                    if applied.changes.save {
-                        taken.saved.push(applied.region);
-                    }
-                }
-                Err(stale) => _ = newer.insert(stale.origin.id()),
+            if let Err(stale) = take_region(copied, regions, &mut taken) {
+                newer.insert(stale.origin.id());
             }
+        }
+        for row in &part.flows {
+            let Some(known) = regions.get(row.id) else { continue };
+            let copied = Region { heard: Some(now.mono), flow: row.flow, ..Region::clone(&known) };
+            // It is what is known, but for the traffic.
+            drop(take_region(copied, regions, &mut taken));
         }
         let left = part.gone.iter().filter(|id| regions.remove(**id).is_some());
         taken.gone.extend(left);
         for row in &part.stores {
-            stores.copy_report(row.id, &row.stats, (row.silent, row.at), now);
+            if stores.copy_report(row.id, &row.stats, (row.silent, row.at), now) {
+                taken.reported.push(row.id);
+            }
         }
         if let Some(span) = &part.span {
             let told = part.regions.iter().map(|region| region.id());
@@ -129,9 +144,10 @@ impl Copy {
     fn check(&self, part: &Part) -> Result<(), CopyError> {
         let follows = match (&part.span, &self.expects) {
             (Some(span), _) if span.from.is_empty() => true,
-            (Some(span), Some((term, key))) => *term == part.term && *key == span.from,
-            (Some(_), None) => false,
-            (None, _) => self.expects.is_none() && self.position.is_some_and(|at| at.term == part.term),
+            (Some(span), Some((term, Expects::Run(key)))) => *term == part.term && *key == span.from,
+            (Some(_), _) | (None, Some((_, Expects::Run(_)))) => false,
+            (None, Some((term, Expects::Stores))) => *term == part.term,
+            (None, None) => self.position.is_some_and(|at| at.term == part.term),
         };
         if follows { Ok(()) } else { Err(CopyError::Gap) }
     }
@@ -143,10 +159,14 @@ impl Copy {
         match &part.span {
             Some(span) if !span.until.is_empty() => {
                 self.position = None;
-                self.expects = Some((part.term, span.until.clone()));
+                self.expects = Some((part.term, Expects::Run(span.until.clone())));
             }
-            other => {
-                self.full_copies += u64::from(other.is_some());
+            _ if part.more_stores => {
+                self.position = None;
+                self.expects = Some((part.term, Expects::Stores));
+            }
+            last => {
+                self.full_copies += u64::from(last.is_some() || self.expects.is_some());
                 (self.position, self.expects) = (Some(position), None);
             }
         }
@@ -154,6 +174,18 @@ impl Copy {
             self.whole_at = Some(now.mono);
         }
     }
+}
+
+/// Takes one region in.
+fn take_region(copied: Region, regions: &RegionIndex, taken: &mut Taken) -> Result<(), Stale> {
+    let applied = regions.apply(copied)?;
+    taken.gone.extend(applied.removed.iter().map(|gone| gone.id()));
+    let told_until = applied.origin.as_ref().map_or(0, |origin| origin.flow.interval.1);
+    taken.told.push((applied.region.clone(), applied.region.flow.interval.1 > told_until));
+    if applied.changes.save {
+        taken.saved.push(applied.region);
+    }
+    Ok(())
 }
 
 /// Takes out what starts in a run and was not told, but for what is newer than what was told.

@@ -3,7 +3,7 @@
 //! Owns: which changes followers are told, the bound of the list, its numbers. Must not know: who reads it, what things look like now.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -13,17 +13,21 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    model::{Region, RegionId, StoreId},
+    model::{PeerTraffic, Region, RegionId, StoreId},
     store::Applied,
 };
 
-/// The most changes that are kept for followers that lag: 16 MiB. Of a million regions each changes once in less.
+use super::MAX_READS;
+
+/// The most changes that are kept for followers that lag: 16 MiB. It holds the reports of a minute of a million busy regions.
 pub const MAX_CHANGES: usize = 1 << 20;
 
 /// What changed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Changed {
     Region(RegionId),
+    /// Nothing but its traffic.
+    Flow(RegionId),
     Store(StoreId),
 }
 
@@ -34,6 +38,8 @@ struct Changes {
     /// The number of the first one that is kept.
     first: u64,
     kept: VecDeque<Changed>,
+    /// What was read from peers by the last report of each store that tells of any.
+    reads: BTreeMap<StoreId, Arc<[PeerTraffic]>>,
 }
 
 impl Changes {
@@ -45,6 +51,7 @@ impl Changes {
     fn cut(&mut self) {
         self.first = self.head() + 1;
         self.kept.clear();
+        self.reads.clear();
     }
 }
 
@@ -109,11 +116,15 @@ impl Feed {
 
     /// A report was taken into the index. To be called after that.
     pub fn note_applied(&self, applied: &Applied) {
-        if self.followers() == 0 || !matters(applied) {
+        if self.followers() == 0 {
             return;
         }
-        let gone = applied.removed.iter().map(|gone| gone.id());
-        self.push(gone.chain([applied.region.id()]).map(Changed::Region));
+        if matters(applied) {
+            let gone = applied.removed.iter().map(|gone| gone.id());
+            self.push(gone.chain([applied.region.id()]).map(Changed::Region));
+        } else if flows(applied) {
+            self.push([Changed::Flow(applied.region.id())]);
+        }
     }
 
     /// A region was taken out of the index.
@@ -123,15 +134,31 @@ impl Feed {
         }
     }
 
-    /// A store reported.
-    pub fn note_store(&self, store: StoreId) {
-        if self.followers() > 0 {
-            self.push([Changed::Store(store)]);
+    /// A store reported, and what is read from its peers.
+    pub fn note_store(&self, store: StoreId, mut reads: Vec<PeerTraffic>) {
+        if self.followers() == 0 {
+            return;
         }
+        reads.truncate(MAX_READS);
+        let mut changes = self.changes.lock();
+        if reads.is_empty() {
+            changes.reads.remove(&store);
+        } else {
+            changes.reads.insert(store, reads.into());
+        }
+        self.push_to(&mut changes, [Changed::Store(store)]);
+    }
+
+    /// What a store last told of reads.
+    pub(super) fn reads(&self, store: StoreId) -> Option<Arc<[PeerTraffic]>> {
+        self.changes.lock().reads.get(&store).cloned()
     }
 
     fn push(&self, changed: impl IntoIterator<Item = Changed>) {
-        let mut changes = self.changes.lock();
+        self.push_to(&mut self.changes.lock(), changed);
+    }
+
+    fn push_to(&self, changes: &mut Changes, changed: impl IntoIterator<Item = Changed>) {
         for one in changed {
             changes.kept.push_back(one);
             if changes.kept.len() > self.capacity {
@@ -187,7 +214,14 @@ impl Drop for Following {
     }
 }
 
-/// Whether followers have to know of a report. Traffic alone does not matter: it is told along with the next change.
+/// Whether there is traffic to tell of, or was until now: a report of a region that nothing is done to costs a comparison.
+fn flows(applied: &Applied) -> bool {
+    let flow = &applied.region.flow;
+    let before = applied.origin.as_ref().map(|origin| origin.flow).unwrap_or_default();
+    !(flow.is_idle() && before.is_idle()) && *flow != before
+}
+
+/// Whether a report tells of more than traffic.
 fn matters(applied: &Applied) -> bool {
     let changes = applied.changes;
     let numbers = |r: &Region| (r.size_mib, r.keys, r.kv_size_mib, r.term, r.heard.is_some());

@@ -6,6 +6,10 @@
 //! The leader keeps a bounded list of which regions and stores changed, not of how: a reader looks up what they are when it makes a
 //! part. So nothing old is ever told after something new, a region that changes often costs once, and a list that ran over, or
 //! that lacks what a follower has missed, is made good by a full copy in key order with the changes since its beginning after it.
+//!
+//! A report that tells of other traffic only, which nearly all of a busy cluster are, is listed too, and told as a row of numbers
+//! ([`FlowRow`]): a follower feeds its own hot peers with it, so that they are as hot to it as to the leader. One without traffic, as
+//! there was none before, is not listed.
 
 pub mod copy;
 pub mod feed;
@@ -20,7 +24,7 @@ pub use self::{
     feed::Feed,
     reader::Reader,
 };
-use crate::model::{Key, Region, RegionId, StoreId, StoreStats, Wall};
+use crate::model::{Flow, Key, Region, RegionId, StoreId, StoreStats, Wall};
 
 /// The most regions in one part.
 pub const MAX_REGIONS: usize = 1000;
@@ -28,6 +32,8 @@ pub const MAX_REGIONS: usize = 1000;
 pub const MAX_BYTES: usize = 1 << 20;
 /// The most stores in one part.
 pub const MAX_STORES: usize = 1000;
+/// The most peers of a store of which a follower is told what is read from them.
+pub const MAX_READS: usize = 1000;
 /// What is known of other members counts as heard for this long after the copy was last whole: half the time between two reports of
 /// a region that does not change.
 pub const FRESH_FOR: Duration = Duration::from_secs(30);
@@ -49,12 +55,21 @@ pub struct Position {
 pub struct StoreRow {
     /// Which.
     pub id: StoreId,
-    /// Its last report.
+    /// Its last report; what is read from its peers is in it only when it is told as a change.
     pub stats: Arc<StoreStats>,
     /// How long ago it came.
     pub silent: Duration,
     /// When it came.
     pub at: Wall,
+}
+
+/// The traffic of a region of which nothing else is different.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowRow {
+    /// Which.
+    pub id: RegionId,
+    /// Its traffic.
+    pub flow: Flow,
 }
 
 /// A run of key order, of which all regions are told.
@@ -85,4 +100,8 @@ pub struct Part {
     pub gone: Vec<RegionId>,
     /// Stores as they reported.
     pub stores: Vec<StoreRow>,
+    /// Of a full copy: whether stores are still to be told after the last run.
+    pub more_stores: bool,
+    /// Traffic of regions.
+    pub flows: Vec<FlowRow>,
 }

@@ -5,18 +5,20 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    MAX_BYTES, MAX_REGIONS, MAX_STORES, Part, Position, Span, StoreRow,
+    FlowRow, MAX_BYTES, MAX_REGIONS, MAX_STORES, Part, Position, Span, StoreRow,
     feed::{Changed, Feed, Following, Since},
 };
 use crate::{
-    model::{Key, Now, Region, StoreId},
+    model::{Key, Now, Region, StoreId, StoreStats},
     store::{RegionIndex, StoreInfo, StoreTable},
 };
 
 /// Bytes of a region beside its keys and peers, about.
 const REGION_BYTES: usize = 128;
-/// Bytes of a peer, about.
+/// Bytes of a peer, about; of what is read from it, too.
 const PEER_BYTES: usize = 24;
+/// Bytes of a region's traffic, about.
+const FLOW_BYTES: usize = 64;
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Reader {
     next: u64,
     /// Where a full copy goes on.
     full: Option<Key>,
+    /// The first store that a full copy has yet to tell.
+    stores_from: Option<StoreId>,
 }
 
 /// What a reader has to say.
@@ -42,7 +46,7 @@ impl Reader {
     pub fn new(feed: &Arc<Feed>, position: Option<Position>) -> Self {
         let feed = feed.join();
         let term = feed.0.term();
-        let mut reader = Self { feed, term, next: 0, full: None };
+        let mut reader = Self { feed, term, next: 0, full: None, stores_from: None };
         match position.filter(|at| at.term == term) {
             Some(at) => reader.next = at.next,
             None => reader.begin_full(),
@@ -53,7 +57,7 @@ impl Reader {
     fn begin_full(&mut self) {
         // The number is taken before the first look: what changes during the copy is told after it.
         self.next = self.feed.0.begin_full();
-        self.full = Some(Key::empty());
+        (self.full, self.stores_from) = (Some(Key::empty()), Some(StoreId(0)));
     }
 
     /// The next part. One without anything in it says how far the follower is.
@@ -63,6 +67,10 @@ impl Reader {
         }
         if let Some(from) = self.full.clone() {
             return self.full_part(from, regions, stores, now);
+        }
+        if self.stores_from.is_some() {
+            let part = Part { stores: self.next_stores(stores, now), ..Part::default() };
+            return self.copied(part);
         }
         match self.feed.0.since(self.term, self.next, MAX_REGIONS) {
             Since::Ended => Next::Ended,
@@ -84,25 +92,28 @@ impl Reader {
         let fits = fits.count().max(1);
         let until = found.get(fits).map(|region| region.range().start.clone());
         found.truncate(fits);
-        let first = from.is_empty();
-        let snapshot = stores.snapshot();
-        let told = snapshot.values().filter(|_| first).take(MAX_STORES).filter_map(|s| row(s, now)).collect();
-        // Of a cluster with more stores the rest is told as they report.
         self.full.clone_from(&until);
         let span = Span { from, until: until.unwrap_or_else(Key::empty) };
-        let head = self.feed.0.head();
-        let part = Part {
-            term: self.term,
-            next: self.next,
-            head,
-            whole: self.full.is_none() && self.next == head,
-            span: Some(span),
-            regions: found,
-            gone: vec![],
-            stores: told,
-        };
-        let more = !part.whole;
-        Next::Part(Box::new(part), more)
+        let part = Part { span: Some(span), regions: found, stores: self.next_stores(stores, now), ..Part::default() };
+        self.copied(part)
+    }
+
+    /// The next stores of a full copy.
+    fn next_stores(&mut self, stores: &StoreTable, now: Now) -> Vec<StoreRow> {
+        let Some(from) = self.stores_from else { return vec![] };
+        let snapshot = stores.snapshot();
+        let mut left = snapshot.range(from..).map(|(_, store)| store);
+        let told = left.by_ref().take(MAX_STORES).filter_map(|store| row(store, now)).collect();
+        self.stores_from = left.next().map(|store| store.id());
+        told
+    }
+
+    /// A part of a full copy: it is the last one when no region and no store is left.
+    fn copied(&self, part: Part) -> Next {
+        let (head, more_stores) = (self.feed.0.head(), self.stores_from.is_some());
+        let whole = self.full.is_none() && !more_stores && self.next == head;
+        let part = Part { term: self.term, next: self.next, head, whole, more_stores, ..part };
+        Next::Part(Box::new(part), !whole)
     }
 
     fn changes(
@@ -123,7 +134,19 @@ impl Reader {
                 continue;
             }
             match one {
-                Changed::Store(id) => part.stores.extend(stores.get(id).and_then(|store| row(&store, now))),
+                Changed::Store(id) => {
+                    let Some(mut row) = stores.get(id).and_then(|store| row(&store, now)) else { continue };
+                    if let Some(reads) = self.feed.0.reads(id) {
+                        bytes += reads.len() * PEER_BYTES;
+                        row.stats = Arc::new(StoreStats { peers: reads.to_vec(), ..StoreStats::clone(&row.stats) });
+                    }
+                    part.stores.push(row);
+                }
+                // One that is gone is told as such.
+                Changed::Flow(id) => {
+                    bytes += FLOW_BYTES;
+                    part.flows.extend(regions.get(id).map(|region| FlowRow { id, flow: region.flow }));
+                }
                 Changed::Region(id) => match regions.get(id) {
                     Some(region) => {
                         bytes += weight(&region);

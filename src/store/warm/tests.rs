@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{reader::Next, *};
 use crate::{
-    model::{Epoch, KeyRange, Mono, Now, Peer, PeerId, RegionMeta, StoreRecord},
+    model::{Epoch, Flow, KeyRange, Mono, Now, Peer, PeerId, PeerTraffic, RegionMeta, StoreRecord},
     store::{RegionIndex, StoreTable},
 };
 
@@ -65,7 +65,7 @@ impl Leader {
         let id = rng.random_range(1..40);
         let all = self.regions.iter_from(&[], usize::MAX);
         let known = (!all.is_empty()).then(|| Region::clone(&all[rng.random_range(0..all.len())]));
-        match (rng.random_range(0..6), known) {
+        match (rng.random_range(0..7), known) {
             (0 | 1, _) if a < b => self.report(region(id, a, b, self.version, 1)),
             (2, Some(mut known)) => {
                 known.size_mib = rng.random_range(1..1000);
@@ -86,7 +86,12 @@ impl Leader {
                 let id = StoreId(rng.random_range(1..4));
                 let stats = StoreStats { available: rng.random_range(1..1000), ..StoreStats::default() };
                 self.stores.heartbeat(id, stats, self.now);
-                self.feed.note_store(id);
+                self.feed.note_store(id, vec![]);
+            }
+            (6, Some(mut known)) => {
+                known.flow =
+                    Flow { bytes_written: self.version % 3, interval: (self.version, self.version + 60), ..known.flow };
+                self.report(known);
             }
             _ => {}
         }
@@ -94,8 +99,12 @@ impl Leader {
 }
 
 fn table() -> StoreTable {
+    table_of(3)
+}
+
+fn table_of(count: u64) -> StoreTable {
     let stores = StoreTable::default();
-    for id in 1..4 {
+    for id in 1..=count {
         stores.put_record(Arc::new(StoreRecord { id: StoreId(id), ..StoreRecord::default() }), Now::default());
     }
     stores
@@ -118,11 +127,12 @@ impl Follower {
     }
 }
 
-/// What the two must agree on: all but the times of hearing and the traffic.
+/// What the two must agree on: all but the times of hearing, and of the traffic of regions that have none.
 fn shown(regions: &RegionIndex) -> Vec<Region> {
     let strip = |r: &Arc<Region>| {
         let heard = r.heard.map(|_| Mono(0));
-        Region { heard, flow: crate::model::Flow::default(), ..Region::clone(r) }
+        let flow = if r.flow.is_idle() { Flow::default() } else { r.flow };
+        Region { heard, flow, ..Region::clone(r) }
     };
     regions.iter_from(&[], usize::MAX).iter().map(strip).collect()
 }
@@ -264,12 +274,85 @@ fn a_report_that_changes_nothing_is_not_told() {
     let _reader = Reader::new(&leader.feed, None);
     let head = leader.feed.head();
     let mut same = region(1, 0, KEYS, 1, 1);
-    same.flow.bytes_written = 4711;
+    same.flow.interval = (60, 120);
     leader.report(same.clone());
-    assert_eq!(leader.feed.head(), head);
+    assert_eq!(leader.feed.head(), head, "an idle region");
     same.size_mib = 5;
-    leader.report(same);
+    leader.report(same.clone());
     assert_eq!(leader.feed.head(), head + 1);
+    same.flow = Flow { bytes_written: 4711, interval: (120, 180), ..Flow::default() };
+    leader.report(same.clone());
+    leader.report(same);
+    assert_eq!(leader.feed.head(), head + 2, "the second time it is known");
+}
+
+#[test]
+fn traffic_alone_is_told_as_numbers_and_counts_once() {
+    let leader = Leader::new(1000);
+    let (mut reader, mut follower) = (Reader::new(&leader.feed, None), Follower::new());
+    catch_up(&mut reader, &leader, &mut follower);
+    let mut busy = region(1, 0, KEYS, 1, 1);
+    for (minute, bytes) in [(1, 5), (2, 7), (3, 0)] {
+        busy.flow = Flow { bytes_written: bytes, interval: (minute * 60 - 60, minute * 60), ..Flow::default() };
+        leader.report(busy.clone());
+        let at = follower.copy.position();
+        let (told, more) = part(&mut reader, &leader);
+        assert_eq!(
+            (told.regions.len(), &*told.flows, more),
+            (0, &[FlowRow { id: RegionId(1), flow: busy.flow }][..], false)
+        );
+        let taken = follower.take(&told, leader.now).unwrap();
+        assert_eq!(taken.told.iter().map(|(r, new)| (r.flow, *new)).collect::<Vec<_>>(), [(busy.flow, true)]);
+        // The connection breaks before the follower could say how far it is.
+        let (again, _) = part(&mut Reader::new(&leader.feed, at), &leader);
+        let taken = follower.take(&again, leader.now).unwrap();
+        assert_eq!(taken.told.iter().map(|(r, new)| (r.flow, *new)).collect::<Vec<_>>(), [(busy.flow, false)]);
+        assert_eq!(follower.regions.get(RegionId(1)).unwrap().flow, busy.flow);
+    }
+}
+
+#[test]
+fn all_stores_are_told_however_many() {
+    let mut leader = Leader::new(1000);
+    let (count, mut follower) = (2 * MAX_STORES as u64 + 7, Follower::new());
+    (leader.stores, follower.stores) = (table_of(count), table_of(count));
+    for id in 1..=count {
+        leader.stores.heartbeat(StoreId(id), StoreStats { available: id, ..StoreStats::default() }, leader.now);
+    }
+    let mut reader = Reader::new(&leader.feed, None);
+    let (first, _) = part(&mut reader, &leader);
+    follower.take(&first, leader.now).unwrap();
+    assert!(first.stores.len() == MAX_STORES && first.more_stores && !first.whole);
+    assert_eq!((follower.copy.position(), follower.copy.full_copies()), (None, 0), "a broken call begins anew");
+    // What changes meanwhile is told after them.
+    leader.report(region(2, 1, 9, 3, 1));
+    let (second, _) = part(&mut reader, &leader);
+    assert_eq!((second.stores.len(), second.more_stores, second.regions.len()), (MAX_STORES, true, 0));
+    follower.take(&second, leader.now).unwrap();
+    catch_up(&mut reader, &leader, &mut follower);
+    assert_eq!((follower.copy.lag(), follower.copy.full_copies()), (0, 1));
+    let known = |id: u64| follower.stores.get(StoreId(id)).is_some_and(|s| s.stats.available == id);
+    assert_eq!((1..=count).filter(|id| !known(*id)).count(), 0);
+    assert_eq!(shown(&follower.regions), shown(&leader.regions));
+}
+
+#[test]
+fn what_is_read_from_peers_is_told_with_a_report_and_bounded() {
+    let leader = Leader::new(1000);
+    let (mut reader, mut follower) = (Reader::new(&leader.feed, None), Follower::new());
+    catch_up(&mut reader, &leader, &mut follower);
+    let peers = vec![PeerTraffic { region: RegionId(1), bytes_read: 8, ..PeerTraffic::default() }; MAX_READS + 1];
+    leader.stores.heartbeat(StoreId(2), StoreStats::default(), leader.now);
+    leader.feed.note_store(StoreId(2), peers);
+    let (told, _) = part(&mut reader, &leader);
+    assert_eq!(told.stores[0].stats.peers.len(), MAX_READS);
+    let taken = follower.take(&told, leader.now).unwrap();
+    assert_eq!(taken.reported, [StoreId(2)]);
+    assert!(follower.stores.get(StoreId(2)).unwrap().stats.peers.is_empty(), "the table keeps none of it");
+    assert!(follower.take(&told, leader.now).unwrap().reported.is_empty(), "the same report again is none");
+    leader.stores.heartbeat(StoreId(2), StoreStats::default(), leader.now.plus(Duration::from_secs(10)));
+    leader.feed.note_store(StoreId(2), vec![]);
+    assert!(part(&mut reader, &leader).0.stores[0].stats.peers.is_empty(), "what an older report told is over");
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl From<UserData> for Value<'_> {
 }
 
 /// What is shown of user data. A guillemet in it is doubled, so that the end can be told.
-fn redacted(data: &str, redact: Redact) -> Cow<'_, str> {
+pub fn redacted(data: &str, redact: Redact) -> Cow<'_, str> {
     match redact {
         Redact::Off => data.into(),
         Redact::On => "?".into(),

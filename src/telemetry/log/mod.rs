@@ -15,7 +15,7 @@ use std::sync::{
 use parking_lot::Mutex;
 
 pub use self::{
-    line::{UserData, Value, reflect},
+    line::{UserData, Value, redacted, reflect},
     raft_drain::RaftDrain,
     sink::{FileSink, Rotation, Sink},
 };

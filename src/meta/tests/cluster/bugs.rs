@@ -43,6 +43,8 @@ fn world_for(bug: Bug, seed: u64) -> (Plan, &'static [&'static str]) {
         | Bug::SendBeforeWrite
         | Bug::VoteNotSaved
         | Bug::PromiseForgotten
+        // No fault, see `silent`.
+        | Bug::PromiseNotSaid
         | Bug::StaleLeader
         | Bug::OwnTimeout
         | Bug::WindowIgnored => (only(&[]), &[]),

@@ -62,7 +62,7 @@ impl World {
     }
 
     /// Its process is killed and begins again at once.
-    fn restart(&mut self, at: usize) {
+    pub(super) fn restart(&mut self, at: usize) {
         self.strike_down(at, true);
         self.after(MS, Happening::Start(at));
     }

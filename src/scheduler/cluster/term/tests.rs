@@ -1,10 +1,12 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    model::{Peer, Region, Role, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats},
+    model::{
+        Flow, Peer, PeerTraffic, Region, RegionId, Role, StoreId, StoreLimits, StoreRecord, StoreState, StoreStats,
+    },
     scheduler::{
         admin::Request,
         cluster::HeartbeatError,
@@ -12,7 +14,11 @@ use crate::{
         testing::{Ids, World, carry_out},
         view::IdSource,
     },
-    store::RegionIndex,
+    store::{
+        RegionIndex,
+        hot::{HotPeer, Traffic},
+        warm::{Reader, reader::Next},
+    },
 };
 
 const REGIONS: u64 = 24;
@@ -321,4 +327,88 @@ fn s_the_patrol_alone_follows_its_interval() {
     set_interval(&group, Duration::from_millis(10));
     group.pass(Duration::from_secs(60));
     assert_eq!(group.left_on(3), 0);
+}
+
+impl Group {
+    /// Lets the second member take in what the leader tells.
+    fn copy(&self, reader: &mut Reader) {
+        loop {
+            let Next::Part(part, more) = self.leader().next_part(reader, self.now) else { panic!("the term goes on") };
+            self.members[1].take_copy(&part, self.now).unwrap();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Ten seconds in which much is read from one peer of each of three regions.
+    fn read_for_ten_seconds(&mut self) {
+        let (from, ids) = (self.now.wall.unix_seconds().unsigned_abs(), self.ids());
+        self.now = self.now.plus(Duration::from_secs(10));
+        let read = |id: &RegionId| PeerTraffic { region: *id, bytes_read: 100 << 20, ..PeerTraffic::default() };
+        let peers = ids.iter().take(3).map(read).collect();
+        let stats = StoreStats {
+            capacity: 1 << 40,
+            available: 1 << 39,
+            peers,
+            interval: (from, from + 10),
+            ..StoreStats::default()
+        };
+        self.leader().store_heartbeat(StoreId(1), stats, self.now);
+    }
+
+    /// The same minute's writes: much to three regions, little to some, nothing to the others.
+    fn write_for_the_last_minute(&mut self) {
+        let until = self.now.wall.unix_seconds().unsigned_abs();
+        for (at, id) in self.ids().into_iter().enumerate() {
+            let bytes_written = match at {
+                0..3 => 600 << 20,
+                3..9 => 6000,
+                _ => 0,
+            };
+            let flow = Flow { bytes_written, interval: (until - 60, until), ..Flow::default() };
+            let region = Region { flow, ..Region::clone(&self.truth.get(id).unwrap()) };
+            self.truth.apply(region).unwrap();
+        }
+        self.report_regions();
+    }
+
+    fn ids(&self) -> Vec<RegionId> {
+        self.truth.iter_from(&[], usize::MAX).iter().map(|region| region.id()).collect()
+    }
+}
+
+/// Hot in three periods at least, by store and region.
+fn hot(cluster: &Cluster, traffic: Traffic) -> Vec<HotPeer> {
+    cluster.with_hot(|hot| hot.hot(traffic, 3).collect())
+}
+
+#[test]
+fn l3_who_leads_next_knows_what_was_hot_until_then() {
+    let mut group = Group::new(2);
+    group.report_stores();
+    let mut reader = group.leader().open_reader(None).unwrap();
+    for _ in 0..4 {
+        for _ in 0..6 {
+            group.read_for_ten_seconds();
+            group.copy(&mut reader);
+        }
+        group.write_for_the_last_minute();
+        group.copy(&mut reader);
+    }
+    let known = Traffic::ALL.map(|traffic| hot(group.leader(), traffic));
+    assert_eq!(known.each_ref().map(Vec::len), [3, 9], "three peers are read, three of three are written to");
+    let flows = |cluster: &Cluster| -> Vec<Flow> {
+        cluster.regions().iter_from(&[], usize::MAX).iter().map(|r| r.flow).filter(|flow| !flow.is_idle()).collect()
+    };
+    let told = flows(group.leader());
+    assert_eq!(told.len(), 9);
+    group.leader().end_term(group.now);
+    group.members[1].begin_term(true, group.now);
+    assert_eq!(Traffic::ALL.map(|traffic| hot(&group.members[1], traffic)), known);
+    assert_eq!(flows(&group.members[1]), told);
+    // One whose copy is old knows nothing.
+    group.members[1].end_term(group.now);
+    group.members[1].begin_term(false, group.now);
+    assert!(Traffic::ALL.iter().all(|traffic| hot(&group.members[1], *traffic).is_empty()));
 }
