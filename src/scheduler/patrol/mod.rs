@@ -34,7 +34,7 @@ use suspect::Suspects;
 use watch::Watch;
 
 use super::{
-    checker::{self, LeaderSpread, Memory, check_with, parts},
+    checker::{self, LeaderSpread, Memory, check_with, deny, parts},
     controller::{Controller, journal::By},
     effect::{Effect, Event},
     filter::{self, Lens},
@@ -301,7 +301,7 @@ impl Patrol {
     /// Sends a region to sleep, and remembers when the label that holds it ends.
     fn sleep(&mut self, view: &ClusterView<'_>, at: At, region: &Region, reason: Reason) {
         if matches!(reason, Reason::Denied { .. })
-            && let Some(end) = label_ends(view, region)
+            && let Some(end) = deny::ends(view, region)
         {
             self.wake_at(end);
         }
@@ -618,13 +618,6 @@ fn class_of(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Class> {
         StoreState::Offline => Some(Class::Offline),
         StoreState::Up => None,
     }
-}
-
-/// When the label that holds the region ends; `None`: for ever.
-fn label_ends(view: &ClusterView<'_>, region: &Region) -> Option<Wall> {
-    const KEY: &str = "schedule";
-    let (value, rule) = view.settings.labels.value(region.range(), KEY, view.now.wall)?;
-    rule.labels.iter().find(|label| label.key == KEY && label.value == value)?.expires
 }
 
 /// Stores that could be targets for something.
