@@ -268,6 +268,11 @@ impl Controller {
         self.limits.next(store, kind, now.mono)
     }
 
+    /// The store limits with what is used up, for working out what would come.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// What running operators will change, by store; kept as operators start, move on and end.
     pub fn influence(&self) -> &BTreeMap<StoreId, StoreInfluence> {
         &self.influence
