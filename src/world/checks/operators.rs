@@ -17,6 +17,16 @@ use crate::{
 #[derive(Default)]
 pub(super) struct OneARegion {
     running: BTreeMap<RegionId, OperatorId>,
+    /// Regions that wait to take another one in: whose operator, and which region.
+    waiting: BTreeMap<RegionId, (OperatorId, RegionId)>,
+}
+
+/// The region that this operator waits for to be merged into its own.
+fn waits_for(op: &Operator) -> Option<RegionId> {
+    op.steps.iter().find_map(|step| match step {
+        Step::MergeRegion { from, passive: true, .. } => Some(*from),
+        _ => None,
+    })
 }
 
 impl Check for OneARegion {
@@ -25,15 +35,20 @@ impl Check for OneARegion {
     }
 
     fn says(&self) -> &'static str {
-        "a region has at most one operator, and each ends once"
+        "a region has at most one operator, each ends once, and none waits for a merge that nobody makes"
     }
 
     fn on(&mut self, moment: &Moment<'_>, _: &At<'_>) -> Verdict {
         match moment {
-            Moment::Added { op, .. } => match self.running.insert(op.region, op.id) {
-                Some(other) => Err(format!("region {} had operator {other} when {} came", op.region, op.id)),
-                None => Ok(1),
-            },
+            Moment::Added { op, .. } => {
+                if let Some(from) = waits_for(op) {
+                    self.waiting.insert(op.region, (op.id, from));
+                }
+                match self.running.insert(op.region, op.id) {
+                    Some(other) => Err(format!("region {} had operator {other} when {} came", op.region, op.id)),
+                    None => Ok(1),
+                }
+            }
             Moment::Ended { op } => {
                 // One that never started ends too.
                 if self.running.get(&op.region) == Some(&op.id) {
@@ -46,6 +61,18 @@ impl Check for OneARegion {
                 Ok(0)
             }
             _ => Ok(0),
+        }
+    }
+
+    fn after_step(&mut self, at: &At<'_>) -> Verdict {
+        let running = &self.running;
+        self.waiting.retain(|region, (id, _)| running.get(region) == Some(id));
+        // When the merge is made its source leaves the index, its operator with it.
+        let is_left =
+            |from: &RegionId| !running.contains_key(from) && at.control.cluster().regions().get(*from).is_some();
+        match self.waiting.iter().find(|(_, (_, from))| is_left(from)) {
+            Some((region, (_, from))) => Err(format!("region {region} waits for region {from}, which has no operator")),
+            None => Ok(self.waiting.len() as u64),
         }
     }
 }
