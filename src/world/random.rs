@@ -278,9 +278,10 @@ impl Maker {
         }
     }
 
-    /// Stores that join, rules of some regions, operators that people drop, regions that shrink and grow.
+    /// Stores that join, rules of some regions, replicas that come and go everywhere, operators that people drop, regions that shrink
+    /// and grow.
     fn rarer(&mut self, region: u64) {
-        match self.rng.random_range(0..4) {
+        match self.rng.random_range(0..5) {
             0 => {
                 self.joined += 1;
                 let id = FIRST_JOINED + self.joined;
@@ -296,8 +297,14 @@ impl Maker {
                 let (first, last) = self.span();
                 self.say(&format!("rule own/r{} voter 3 regions {first}-{last} index 1 override", self.own_rules));
             }
-            2 if self.rng.random_bool(0.5) => self.say("try drop operators"),
-            2 => self.say(&format!("try drop operator {region}")),
+            2 if matches!(self.sort, Sort::Plain | Sort::WithoutRules) && !self.rule && self.own_rules == 0 => {
+                // One replica more, and then one less everywhere.
+                self.say("set max-replicas 4");
+                self.at += self.rng.random_range(5..25);
+                self.say("set max-replicas 3");
+            }
+            3 if self.rng.random_bool(0.5) => self.say("try drop operators"),
+            3 => self.say(&format!("try drop operator {region}")),
             _ => {
                 let mib = *[1, 5, 40, 150].choose(&mut self.rng).unwrap_or(&1);
                 self.say(&format!("try size {region} {mib}"));
