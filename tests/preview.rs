@@ -30,16 +30,10 @@ use common::told::tell;
 use rand::{Rng, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 
-/// Clusters that are compared.
+/// Clusters that are compared, unless `BERTH_PREVIEWS` says how many.
 const CLUSTERS: u64 = 30;
 /// How far a preview may be off, as a share of what the drain takes.
 const MAY_MISS: f64 = 0.2;
-/// Clusters that miss it, by how much they may, and why.
-const KNOWN_TO_MISS: [(u64, f64, &str); 1] = [(
-    27,
-    0.25,
-    "tokens for regions of 10 MiB come faster than the lists look; the model gives the quickest store 16 moves, the lists give it 13",
-)];
 /// The store that the preview is about.
 const VICTIM: StoreId = StoreId(2);
 /// The store that is drained before, so that moves have been measured.
@@ -172,24 +166,35 @@ impl Compared {
     }
 }
 
+/// How many clusters are compared.
+fn clusters() -> u64 {
+    std::env::var("BERTH_PREVIEWS").ok().and_then(|text| text.parse().ok()).unwrap_or(CLUSTERS)
+}
+
+/// What so many of the misses (a share) are not larger than, as a percentage; they are in order.
+fn percentile(misses: &[f64], share: f64) -> f64 {
+    misses[((misses.len() - 1) as f64 * share).round() as usize] * 100.0
+}
+
 #[test]
 fn a_preview_is_within_a_fifth_of_what_the_drain_takes_in_the_simulator() {
-    let found: BTreeMap<u64, Compared> = (1..=CLUSTERS).map(|seed| (seed, Compared::of(seed, true))).collect();
+    let found: BTreeMap<u64, Compared> = (1..=clusters()).map(|seed| (seed, Compared::of(seed, true))).collect();
     let missed: Vec<u64> = found.iter().filter(|(_, one)| !one.holds(MAY_MISS)).map(|(seed, _)| *seed).collect();
-    let known: Vec<u64> = KNOWN_TO_MISS.iter().map(|(seed, ..)| *seed).collect();
-    for (seed, may, why) in KNOWN_TO_MISS {
-        println!("seed {seed} is known to miss: {why}");
-        assert!(found[&seed].holds(may), "seed {seed} misses by more than is known");
-    }
     let limits: BTreeSet<&str> = found.values().map(|one| one.limit).collect();
-    let worst = found.values().map(|one| (one.ratio() - 1.0).abs()).fold(0.0, f64::max);
-    let (count, worst) = (found.len(), worst * 100.0);
+    let mut misses: Vec<f64> = found.values().map(|one| (one.ratio() - 1.0).abs()).collect();
+    misses.sort_by(f64::total_cmp);
     tell(&format!(
-        "previews: {count} compared with their drains, the worst is off by {worst:.1} %, limits: {limits:?}"
+        "previews: {} compared with their drains, off by {:.1} % (median), {:.1} % (nine of ten), {:.1} % (the worst); \
+         {} by more than may be: {missed:?}; limits: {limits:?}",
+        found.len(),
+        percentile(&misses, 0.5),
+        percentile(&misses, 0.9),
+        percentile(&misses, 1.0),
+        missed.len(),
     ));
-    assert_eq!(found.len() as u64, CLUSTERS);
     assert!(found.values().all(|one| one.measured), "moves were measured before each question");
-    assert_eq!(missed, known);
+    assert!(missed.iter().all(|seed| *seed > CLUSTERS), "{missed:?}");
+    assert!(found.len() as u64 >= CLUSTERS && missed.len() * 10 <= found.len(), "{missed:?}");
     assert!(limits.len() >= 3, "{limits:?}");
 }
 

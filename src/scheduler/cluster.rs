@@ -440,7 +440,15 @@ impl Cluster {
         if !self.is_leading() {
             return Vec::new();
         }
-        self.decide(now, |view, d, _| d.burying.changes(view, prepared)).0
+        let changes = |view: &ClusterView<'_>, d: &mut Deciding, _: &mut Vec<Effect>| {
+            let mut changes = d.burying.changes(view, prepared);
+            changes.retain(|change| match change {
+                StoreChange::Bury(id) => d.controller.brings_peer(*id).is_none(),
+                StoreChange::Serve(_) => true,
+            });
+            changes
+        };
+        self.decide(now, changes).0
     }
 
     /// What keeps an Offline store from being buried; `None` for a store that is not Offline, or when nothing does.
@@ -448,7 +456,8 @@ impl Cluster {
         let prepared = self.is_prepared();
         let obstacle = |view: &ClusterView<'_>, d: &mut Deciding, _: &mut Vec<Effect>| {
             let store = view.stores.get(&id).filter(|s| s.record.state == StoreState::Offline)?;
-            d.burying.obstacle(view, store, prepared)
+            let awaited = || d.controller.brings_peer(id).map(Unburied::Awaits);
+            d.burying.obstacle(view, store, prepared).or_else(awaited)
         };
         self.decide(now, obstacle).0
     }

@@ -170,11 +170,18 @@ impl Controller {
         }
     }
 
-    /// A region left the index. The other half of a merge is left to its own report: it ends well when it has the range.
+    /// A region left the index. The other half of a merge ends well when it has the range; else (the region was forgotten by a call)
+    /// it has nothing to wait for.
     pub fn on_region_gone(&mut self, view: &ClusterView<'_>, region: RegionId, out: &mut Vec<Effect>) {
         let Some(op) = self.running.get(&region).cloned() else { return };
+        let partner = op.merges_with();
         out.push(Effect::Tell(Event::OperatorRegionGone { op }));
         self.remove_running(region, CancelReason::RegionNotFound, view.now, out);
+        let target = partner.and_then(|id| view.regions.get(id).zip(self.running.get(&id)));
+        let is_done = target.is_some_and(|(found, op)| op.step().is_some_and(|step| step.is_finish(&found)));
+        if !is_done {
+            self.remove_partner(region, partner, view.now, out);
+        }
         self.promote(view, out);
     }
 
@@ -265,6 +272,20 @@ impl Controller {
     /// When a store will next have a token; `None` when it has one or has no limit, `Mono(u64::MAX)` when it never will.
     pub fn next_token(&self, store: StoreId, kind: LimitKind, now: Now) -> Option<Mono> {
         self.limits.next(store, kind, now.mono)
+    }
+
+    /// A region whose operator is still to bring a peer to this store.
+    pub fn brings_peer(&self, store: StoreId) -> Option<RegionId> {
+        let to_come = |op: &Operator| {
+            let left = op.steps.get(op.current..).unwrap_or_default();
+            left.iter().any(|step| step.new_peer_store() == Some(store))
+        };
+        self.running.values().filter(|op| to_come(op)).map(|op| op.region).min()
+    }
+
+    /// The store limits with what is used up, for working out what would come.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What running operators will change, by store; kept as operators start, move on and end.

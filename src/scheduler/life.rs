@@ -111,6 +111,8 @@ pub enum Unburied {
     Unheard(Duration),
     /// It reports regions that the index does not know; the index decides in so long a time.
     Reports(u32, Duration),
+    /// The operator of this region is still to bring a peer to it (one of a person; others end at their next look).
+    Awaits(RegionId),
 }
 
 /// Follows Offline stores to the moment when they are empty for certain. Sizes are never asked: an unknown size is no emptiness.

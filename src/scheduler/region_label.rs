@@ -8,6 +8,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::segments::{Edit, Segments};
 use crate::model::{Key, KeyRange, PersistentMap, RegionLabel, RegionLabelRule, Wall};
 
+/// A range with more borders inside is not looked through: it is split at them first.
+const MOST_PARTS: usize = 1024;
+
 /// All label rules, ready for look-up. A clone costs some pointers.
 #[derive(Clone, Debug, Default)]
 pub struct LabelIndex {
@@ -67,9 +70,32 @@ impl LabelIndex {
     pub fn value(&self, range: &KeyRange, key: &str, now: Wall) -> Option<(String, Arc<RegionLabelRule>)> {
         let here = self.segments.over(range)?;
         here.items.iter().find_map(|rule| {
-            let label = rule.labels.iter().find(|l| l.key == key && holds(l, now))?;
+            let label = label_of(rule, key, now)?;
             Some((label.value.clone(), Arc::clone(rule)))
         })
+    }
+
+    /// Whether label `key` has a value that `is` what is asked for at each key of the range, be it by one rule or by several, also
+    /// when borders of rules lie inside: the label that ends first, and the rule that gives it. At each key [`LabelIndex::value`]
+    /// says what holds.
+    pub fn throughout(
+        &self,
+        range: &KeyRange,
+        key: &str,
+        now: Wall,
+        is: impl Fn(&str) -> bool,
+    ) -> Option<(&RegionLabel, &Arc<RegionLabelRule>)> {
+        let mut first: Option<(&RegionLabel, &Arc<RegionLabelRule>)> = None;
+        for (place, part) in self.segments.within(range).enumerate() {
+            let found = part.items.iter().find_map(|rule| Some((label_of(rule, key, now)?, rule)));
+            let found = found.filter(|(label, _)| place < MOST_PARTS && is(&label.value))?;
+            // One without an end ends last; of equal ones the first by key is told.
+            let ends = |label: &RegionLabel| (label.expires.is_none(), label.expires);
+            if first.is_none_or(|(label, _)| ends(found.0) < ends(label)) {
+                first = Some(found);
+            }
+        }
+        first
     }
 
     /// All labels of a region of this range, by name.
@@ -121,6 +147,11 @@ impl LabelIndex {
             self.ends.keys().take_while(|(end, _)| *end <= now).map(|(_, id)| id).collect();
         ids.into_iter().filter_map(|id| self.rules.get(id).cloned()).collect()
     }
+}
+
+/// The label of this name that a rule gives now.
+fn label_of<'a>(rule: &'a RegionLabelRule, key: &str, now: Wall) -> Option<&'a RegionLabel> {
+    rule.labels.iter().find(|l| l.key == key && holds(l, now))
 }
 
 /// When the labels of a rule end, as keys of [`LabelIndex::ends`].

@@ -159,6 +159,13 @@ impl<I, V> Segments<I, V> {
         here.filter(|_| cmp_ends(&range.end, end) != Ordering::Greater).map(|(_, part)| part)
     }
 
+    /// What holds in `range`, part by part; at least one as soon as there is any part.
+    pub fn within<'a>(&'a self, range: &KeyRange) -> impl Iterator<Item = &'a Part<I, V>> {
+        let here = self.parts.around::<[u8]>(&range.start).0.map(|(_, part)| part);
+        let later = self.parts.from(&range.start).skip_while(|(start, _)| **start == range.start);
+        here.into_iter().chain(later.take_while(|(start, _)| before_end(start, &range.end)).map(|(_, part)| part))
+    }
+
     /// The cuts that lie inside `range`; hardly ever any, so finding none allocates nothing.
     pub fn cuts(&self, range: &KeyRange) -> Vec<Key> {
         if self.over(range).is_some() {

@@ -16,6 +16,9 @@ use rand_chacha::ChaCha8Rng;
 /// How long everything may take to come right after the last fault.
 const MENDED_WITHIN: &str = "30m";
 
+/// Stores that join later have higher ids than all others.
+const FIRST_JOINED: u64 = 20;
+
 /// What a cluster is like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sort {
@@ -45,8 +48,16 @@ struct Maker {
     down: Option<(u64, u64)>,
     cut: Option<u64>,
     labels: u64,
-    /// A rule of its own is there.
+    /// A rule keeps peers off the last store.
     rule: bool,
+    /// Overriding rules for some regions.
+    own_rules: u64,
+    /// Stores have zones.
+    zones: bool,
+    /// What stores that join say of their version.
+    version: &'static str,
+    /// Stores that joined later.
+    joined: u64,
     /// The schedulers of a fresh cluster run.
     schedulers: bool,
     /// The scheduler that a person added last and that works against the others, as it is taken away.
@@ -79,6 +90,10 @@ pub fn scenario(seed: u64) -> String {
         cut: None,
         labels: 0,
         rule: false,
+        own_rules: 0,
+        zones: false,
+        version: "",
+        joined: 0,
         added: None,
         columns: BTreeSet::new(),
         busy: BTreeSet::new(),
@@ -104,6 +119,7 @@ impl Maker {
         // Old stores know neither joint states nor witnesses.
         let is_old = self.sort != Sort::Witnesses && self.rng.random_bool(0.1);
         let version = if is_old { " version=4.0.16" } else { "" };
+        (self.zones, self.version) = (zones > 0, version);
         let _ = writeln!(self.text, "seed {seed}\nstores {}{labels}{version}", self.stores);
         let on = if self.sort == Sort::Columns { self.columns(version) } else { "" };
         let _ = writeln!(self.text, "regions {} size {size}{on}", self.regions);
@@ -165,8 +181,7 @@ impl Maker {
         match self.sort {
             Sort::Plain | Sort::WithoutRules => {}
             Sort::Columns => {
-                let first = 101 + self.rng.random_range(0..self.regions);
-                let last = self.rng.random_range(first..101 + self.regions);
+                let (first, last) = self.span();
                 let _ = writeln!(self.text, "rule tiflash/table learner 1 regions {first}-{last} at engine=tiflash");
             }
             Sort::Roles => {
@@ -186,7 +201,7 @@ impl Maker {
         }
         let region = 101 + self.rng.random_range(0..self.regions);
         let store = self.rng.random_range(1..=self.stores);
-        match self.rng.random_range(0..135) {
+        match self.rng.random_range(0..155) {
             0..26 => self.drain(),
             26..32 => self.cancel(),
             32..41 => self.stop(),
@@ -249,6 +264,7 @@ impl Maker {
                 let on = self.rng.random_bool(0.5);
                 self.say(&format!("set enable-joint-consensus {on}"));
             }
+            127..147 => self.rarer(region),
             _ => {
                 // What a person asks for may cost a region its majority while another store is down; that is no bug.
                 let words: &[&str] = if self.is_anything_down() {
@@ -260,6 +276,46 @@ impl Maker {
                 self.say(&format!("try admin {word} {region} {store}"));
             }
         }
+    }
+
+    /// Stores that join, rules of some regions, replicas that come and go everywhere, operators that people drop, regions that shrink
+    /// and grow.
+    fn rarer(&mut self, region: u64) {
+        match self.rng.random_range(0..5) {
+            0 => {
+                self.joined += 1;
+                let id = FIRST_JOINED + self.joined;
+                // Whatever three stores are left, one of them may lead.
+                let zones = if self.sort == Sort::Roles { 2 } else { 3 };
+                let zone =
+                    if self.zones { format!(" zone=z{}", self.rng.random_range(1..=zones)) } else { String::new() };
+                self.up.insert(id);
+                self.say(&format!("join {id}{zone}{}", self.version));
+            }
+            1 if self.sort == Sort::Plain && !self.rule => {
+                self.own_rules += 1;
+                let (first, last) = self.span();
+                self.say(&format!("rule own/r{} voter 3 regions {first}-{last} index 1 override", self.own_rules));
+            }
+            2 if matches!(self.sort, Sort::Plain | Sort::WithoutRules) && !self.rule && self.own_rules == 0 => {
+                // One replica more, and then one less everywhere.
+                self.say("set max-replicas 4");
+                self.at += self.rng.random_range(5..25);
+                self.say("set max-replicas 3");
+            }
+            3 if self.rng.random_bool(0.5) => self.say("try drop operators"),
+            3 => self.say(&format!("try drop operator {region}")),
+            _ => {
+                let mib = *[1, 5, 40, 150].choose(&mut self.rng).unwrap_or(&1);
+                self.say(&format!("try size {region} {mib}"));
+            }
+        }
+    }
+
+    /// The first and the last of some regions, as they were at the start.
+    fn span(&mut self) -> (u64, u64) {
+        let first = 101 + self.rng.random_range(0..self.regions);
+        (first, self.rng.random_range(first..101 + self.regions))
     }
 
     /// A store that may go: enough others stay, also while one of them is down.
@@ -329,7 +385,10 @@ impl Maker {
         match self.rng.random_range(0..7) {
             0 => {
                 let seconds = self.rng.random_range(5..60);
-                self.say(&format!("scheduler pause all for {seconds}s"));
+                let kind = *["all", "balance-region", "balance-leader", "hot-region", "evict-slow-store"]
+                    .choose(&mut self.rng)
+                    .unwrap_or(&"all");
+                self.say(&format!("try scheduler pause {kind} for {seconds}s"));
             }
             1 => self.say("try scheduler add shuffle-leader"),
             2 => self.say("try scheduler add shuffle-region"),
@@ -350,11 +409,16 @@ impl Maker {
 
     fn label(&mut self) {
         self.labels += 1;
-        let first = 101 + self.rng.random_range(0..self.regions);
-        let last = self.rng.random_range(first..101 + self.regions);
+        let (first, last) = self.span();
+        let what = match self.rng.random_range(0..6) {
+            0 => "schedule=allow",
+            1 => "merge_option=deny",
+            _ => "schedule=deny",
+        };
+        let index = self.rng.random_range(0..3);
         let end =
             if self.rng.random_bool(0.5) { format!(" for {}s", self.rng.random_range(5..60)) } else { String::new() };
-        self.say(&format!("label l{} regions {first}-{last} schedule=deny{end}", self.labels));
+        self.say(&format!("label l{} regions {first}-{last} {what}{end} index {index}", self.labels));
     }
 
     /// Everything is mended; then everything must come right.
@@ -365,6 +429,9 @@ impl Maker {
         }
         for at in 1..=self.labels {
             self.say(&format!("try unlabel l{at}"));
+        }
+        for at in 1..=self.own_rules {
+            self.say(&format!("unrule own/r{at}"));
         }
         for checker in ["rule", "merge", "split", "joint-state"] {
             self.say(&format!("checker resume {checker}"));

@@ -3,10 +3,12 @@
 //! Owns: the table of causes and scopes, and the one question that everything asks before it touches a region. Must not know: how
 //! labels are looked up, who asks. `docs/deny-scopes.md` shows the same table to people; a test holds the two together.
 
+use std::sync::Arc;
+
 pub use crate::config::DenyScope as Scope;
 use crate::{
-    model::Region,
-    scheduler::{outcome::Reason, view::ClusterView},
+    model::{Region, RegionLabel, RegionLabelRule, Wall},
+    scheduler::{outcome::Reason, region_label::LabelIndex, view::ClusterView},
 };
 
 /// Name and value of the label that keeps a range as it is.
@@ -91,10 +93,21 @@ pub fn denied(view: &ClusterView<'_>, region: &Region, cause: Cause) -> Result<(
     if !TABLE.iter().any(|row| row.cause == Some(cause) && row.is_held(scope)) {
         return Ok(());
     }
-    match view.settings.labels.value(region.range(), LABEL.0, view.now.wall) {
-        Some((value, rule)) if is_deny(LABEL.0, &value) => Err(Reason::Denied { rule: rule.id.clone() }),
-        _ => Ok(()),
+    match holding(view, region) {
+        Some((_, rule)) => Err(Reason::Denied { rule: rule.id.clone() }),
+        None => Ok(()),
     }
+}
+
+/// When the label that holds the region ends; `None`: for ever, or nothing holds it.
+pub fn ends(view: &ClusterView<'_>, region: &Region) -> Option<Wall> {
+    holding(view, region).and_then(|(label, _)| label.expires)
+}
+
+/// What holds the whole region. The border of another rule inside changes nothing (PD has no label for such a region).
+fn holding<'a>(view: &ClusterView<'a>, region: &Region) -> Option<(&'a RegionLabel, &'a Arc<RegionLabelRule>)> {
+    let labels: &'a LabelIndex = &view.settings.labels;
+    labels.throughout(region.range(), LABEL.0, view.now.wall, |value| is_deny(LABEL.0, value))
 }
 
 /// Whether a label is the one that holds scheduling (its value without regard to case, as PD).

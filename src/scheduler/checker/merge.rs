@@ -287,9 +287,11 @@ fn joined(a: &KeyRange, b: &KeyRange) -> KeyRange {
     KeyRange { start: first.start.clone(), end: second.end.clone() }
 }
 
-/// Whether the region would have to get a peer on a store that is being emptied, or gone.
+/// Whether the region would have to get a peer on a store that is being emptied, lost or gone.
 fn brings_to_leaving_store(view: &ClusterView<'_>, region: &Region, adjacent: &Region) -> bool {
-    let leaves = |store: StoreId| view.stores.get(&store).is_none_or(|s| s.record.state != StoreState::Up);
+    let leaves = |store: StoreId| {
+        view.stores.get(&store).is_none_or(|s| s.record.state != StoreState::Up || filter::is_down(view, s))
+    };
     adjacent.peers().iter().any(|p| region.meta.peer_on(p.store).is_none() && leaves(p.store))
 }
 

@@ -150,12 +150,14 @@ impl Controller {
             // An urgent operator does not wait for a token, but uses one up when there is one.
             let _ = self.limits.take(&costs(std::iter::once(op)), view.now.mono);
         }
-        for op in ops {
-            self.start(view, op, by, out);
+        // Both halves of a merge run before either is looked at: one that turns out impossible at once takes the other along.
+        let regions: Vec<RegionId> = ops.into_iter().map(|op| self.start(view, op, by, out)).collect();
+        for region in regions.into_iter().filter_map(|id| view.regions.get(id)) {
+            self.dispatch(view, &region, DispatchSource::Create, out);
         }
     }
 
-    fn start(&mut self, view: &ClusterView<'_>, mut op: Operator, by: &By, out: &mut Vec<Effect>) {
+    fn start(&mut self, view: &ClusterView<'_>, mut op: Operator, by: &By, out: &mut Vec<Effect>) -> RegionId {
         self.replace(op.region, view, out);
         self.next_id += 1;
         op.id = OperatorId(self.next_id);
@@ -171,9 +173,7 @@ impl Controller {
         if let Some(at) = push {
             self.pushes.push(Reverse((at, region, id)));
         }
-        if let Some(region) = view.regions.get(region) {
-            self.dispatch(view, &region, DispatchSource::Create, out);
-        }
+        region
     }
 
     /// An operator of lower priority gives way.

@@ -4,10 +4,10 @@ use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use super::Controller;
 use crate::{
-    model::{Mono, Region, RegionId},
+    model::{Mono, Region, RegionId, StoreState},
     scheduler::{
         effect::{Command, CommandKind, DispatchSource, Effect, Event},
-        operator::{CancelReason, Operator, Status, Step, StepError, joint_consensus},
+        operator::{CancelReason, Kind, Operator, Status, Step, StepError, joint_consensus},
         view::ClusterView,
     },
     store::Liveness,
@@ -116,7 +116,7 @@ impl Controller {
         region: &Region,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let possible = step.check_in_progress(region).and_then(|()| check_new_store(view, step));
+        let possible = step.check_in_progress(region).and_then(|()| check_new_store(view, op, step));
         if let Err(error) = possible {
             out.push(Effect::Tell(Event::OperatorStepStale { region: op.region, error }));
             return self.remove_with_partner(op.region, CancelReason::StaleStatus, view.now, out);
@@ -130,10 +130,17 @@ impl Controller {
     }
 }
 
-/// Whether the store that is to get a peer is still there and alive.
-fn check_new_store(view: &ClusterView<'_>, step: &Step) -> Result<(), StepError> {
+/// Whether the store that is to get a peer is still there, alive, and not about to go: an operator whose leader does not answer may
+/// wait for long, and its command must not bring a peer to a store that is buried meanwhile. A person may want one on a store that is
+/// being emptied.
+fn check_new_store(view: &ClusterView<'_>, op: &Operator, step: &Step) -> Result<(), StepError> {
     let Some(id) = step.new_peer_store() else { return Ok(()) };
     let store = view.stores.get(&id).ok_or(StepError::NoStore)?;
+    match store.record.state {
+        StoreState::Up => {}
+        StoreState::Offline if op.kind.has(Kind::ADMIN) => {}
+        StoreState::Offline | StoreState::Tombstone => return Err(StepError::StoreLeaves),
+    }
     let down_after = view.settings.schedule.max_store_down_time.get();
     match store.liveness(view.leader_since, view.now.mono, down_after) {
         Liveness::Down => Err(StepError::StoreDown),

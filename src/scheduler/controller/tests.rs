@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{KeyRange, Peer, Region, RegionLabel, RegionLabelRule, Role, names::desc, store::UNLIMITED},
+    model::{KeyRange, Peer, Region, RegionLabel, RegionLabelRule, Role, StoreState, names::desc, store::UNLIMITED},
     scheduler::{
         effect::DispatchSource,
         operator::{
@@ -339,6 +339,30 @@ fn a_target_store_that_goes_down_makes_the_operator_stale() {
     let region = world.regions.get(RegionId(1)).unwrap();
     controller.on_heartbeat(&world.view(), &region, &mut out);
     assert_eq!(told(&out), ["OperatorStepStale", "removed 1", "CANCEL 1 stale status"]);
+}
+
+/// S9: its command must not reach a leader that was silent after the store is buried.
+#[test]
+fn s9_a_target_store_that_leaves_makes_the_operator_stale_unless_a_person_wants_it() {
+    for (state, kind, goes_on) in [
+        (StoreState::Up, Kind::REGION, true),
+        (StoreState::Offline, Kind::REGION, false),
+        (StoreState::Tombstone, Kind::REGION, false),
+        (StoreState::Offline, Kind::ADMIN, true),
+        (StoreState::Tombstone, Kind::ADMIN, false),
+    ] {
+        let (mut world, mut controller) = world(1);
+        let mut out = Vec::new();
+        let mut op = mv(&world, 1, 3, 4, Priority::High);
+        op.kind |= kind;
+        controller.add(&world.view(), vec![op], &By::checker(), &mut out).unwrap();
+        assert_eq!((controller.brings_peer(StoreId(4)), controller.brings_peer(StoreId(3))), (Some(RegionId(1)), None));
+        world.change_store(4, |info| Arc::make_mut(&mut info.record).state = state);
+        let region = world.regions.get(RegionId(1)).unwrap();
+        controller.on_heartbeat(&world.view(), &region, &mut out);
+        assert_eq!(controller.is_running(RegionId(1)), goes_on, "{state:?} {kind}");
+        assert_eq!(controller.brings_peer(StoreId(4)).is_some(), goes_on);
+    }
 }
 
 /// What a random user of the controller does.

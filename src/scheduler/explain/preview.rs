@@ -26,8 +26,9 @@ use crate::{
     scheduler::{
         checker::{Memory, check_with, pause::Pauses},
         controller::typical::Paces,
-        filter::{Budget, Candidate, Lens},
+        filter::{Budget, Candidate, Lens, score_of},
         life::{RemovalError, may_remove},
+        limit::Limits,
         operator::{Operator, StoreInfluence, step::FULL_COST},
         outcome::{LimitKind, Outcome, Reason, ScheduleLimit},
         view::{ClusterView, IdSource},
@@ -49,8 +50,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 pub struct Load {
     /// Store limits, peers a minute.
     pub limits: BTreeMap<StoreId, StoreLimits>,
-    /// When stores have their next add-peer token, if not now.
-    pub next_token: BTreeMap<StoreId, Mono>,
+    /// The same, with what is used up.
+    pub tokens: Limits,
     /// What running operators will change.
     pub influence: BTreeMap<StoreId, StoreInfluence>,
     /// Operators that count against `replica-schedule-limit`.
@@ -67,10 +68,9 @@ impl Load {
     /// Of the deciding code at one moment.
     pub fn of(known: &Known<'_>, limits: &BTreeMap<StoreId, StoreLimits>) -> Self {
         let (view, controller) = (known.view, known.controller);
-        let next = |id: &StoreId| Some((*id, controller.next_token(*id, LimitKind::AddPeer, view.now)?));
         Self {
             limits: limits.clone(),
-            next_token: view.stores.keys().filter_map(next).collect(),
+            tokens: controller.limits().clone(),
             influence: controller.influence().clone(),
             running: controller.under_limit(view, ScheduleLimit::Replica).0,
             paces: controller.typical().paces(),
@@ -154,6 +154,7 @@ fn rate(load: &Load, store: StoreId) -> f64 {
 struct Move {
     targets: Vec<StoreId>,
     cost: u64,
+    size_mib: i64,
 }
 
 /// Works out what a drain of `store` would be like. `None` for an unknown store.
@@ -169,7 +170,12 @@ pub fn preview(view: &ClusterView<'_>, load: &Load, store: StoreId) -> Option<Pr
     holds.iter_mut().for_each(|group| group.regions = scale(group.regions));
     let paces = load.paces.unwrap_or(ASSUMED_MOVE);
     let tick = view.settings.schedule.patrol_region_interval.get();
-    let model = Model { load, now: view.now.mono, weight: u32::try_from(every).unwrap_or(u32::MAX), paces, tick };
+    let score = |store: StoreId, given: i64| {
+        let coming = load.influence.get(&store).map_or(0, |influence| influence.region_size);
+        view.stores.get(&store).map_or(0.0, |info| score_of(view, info, coming.saturating_add(given)))
+    };
+    let weight = u32::try_from(every).unwrap_or(u32::MAX);
+    let model = Model { load, now: view.now.mono, weight, paces, tick, score: &score };
     let most = view.settings.schedule.replica_schedule_limit;
     let outcome = model.run(&moves, most);
     // When nothing can be moved there is no end to tell.
@@ -243,7 +249,9 @@ fn check_all(view: &ClusterView<'_>, load: &Load, ids: impl Iterator<Item = Regi
 fn plan(budget: &Open<'_>, region: &Region, operators: &[Operator], judged: Option<Vec<Candidate>>) -> Move {
     let chosen = operators.iter().flat_map(|op| op.steps.iter()).find_map(|step| step.new_peer_store());
     let cost = operators.first().map_or(FULL_COST, |op| op.move_cost);
-    let Some(chosen) = chosen else { return Move { targets: Vec::new(), cost: 0 } };
+    let Some(chosen) = chosen else {
+        return Move { targets: Vec::new(), cost: 0, size_mib: 0 };
+    };
     let size = i64::try_from(region.size_mib).unwrap_or(i64::MAX);
     let share = StoreInfluence { region_size: size, region_count: 1, ..StoreInfluence::default() };
     budget.given.borrow_mut().entry(chosen).or_default().add(share);
@@ -252,7 +260,8 @@ fn plan(budget: &Open<'_>, region: &Region, operators: &[Operator], judged: Opti
     let best = open.iter().map(|c| c.apart).fold(f64::NEG_INFINITY, f64::max);
     open.retain(|c| c.apart >= best && c.store != chosen);
     open.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.store.cmp(&b.store)));
-    Move { targets: std::iter::once(chosen).chain(open.into_iter().map(|c| c.store)).collect(), cost }
+    let targets = std::iter::once(chosen).chain(open.into_iter().map(|c| c.store)).collect();
+    Move { targets, cost, size_mib: size }
 }
 
 impl Preview {

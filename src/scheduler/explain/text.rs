@@ -52,6 +52,7 @@ pub fn unburied(what: &Unburied) -> String {
             "it is down, and nobody has reported some keys, whose regions may have peers on it; the index decides in {} s",
             left.as_secs()
         ),
+        Unburied::Awaits(region) => format!("the operator of region {region} is still to bring a peer to it"),
         Unburied::NoReport => "it is empty; waiting for its next report to say so too".to_owned(),
         Unburied::Reports(count, left) => format!(
             "no region is known on it, but its last report counts {count}; the index decides in {}",

@@ -11,6 +11,9 @@
 //! A store that the label property `reject-leader` names takes no leader, also of a store that is being emptied, as long as another
 //! can. When no other can, it does: a leader in the wrong place serves its region, a drain that waits for a store that may never
 //! come serves nobody. The label scheduler moves the leader on as soon as there is a place. (PD has no valid leader then.)
+//!
+//! A store that is being emptied itself leads when those in service that stay reject leaders or may take none now (busy, slow, paused):
+//! it serves its regions well until its own turn comes, as in PD.
 
 use std::{
     cmp::Reverse,

@@ -56,6 +56,9 @@ pub enum StepError {
     /// The store that should get a peer is gone or down.
     #[error("target store is down")]
     StoreDown,
+    /// The store that should get a peer is being emptied, or is gone for good.
+    #[error("target store is not up")]
+    StoreLeaves,
 }
 
 impl Step {

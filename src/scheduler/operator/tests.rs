@@ -12,7 +12,7 @@ use super::{
     testing::{World, region, shared},
     *,
 };
-use crate::model::{DownPeer, Peer, PeerId, Role, RuleRole, StoreState, Wall, names::desc};
+use crate::model::{DownPeer, NodeState, Peer, PeerId, Role, RuleRole, StoreLabel, StoreState, Wall, names::desc};
 
 /// Reads a time as Go prints it.
 fn go_time(text: &str) -> Now {
@@ -173,6 +173,37 @@ fn without_joint_consensus_the_leader_leaves_an_offline_store_first() {
             "remove peer on store 1"
         ]
     );
+}
+
+#[test]
+fn o2_a_leaving_store_leads_only_when_no_other_takes_leaders() {
+    let region = region(7, (5, 11), &[Peer::voter(8, 1), Peer::voter(23, 2), Peer::voter(25, 3)]);
+    let new_leader = |change: &dyn Fn(&mut World)| {
+        let mut world = World::new(4, 29);
+        for id in [1, 2] {
+            world.change_store(id, |s| Arc::make_mut(&mut s.record).state = StoreState::Offline);
+            world.change_store(id, |s| Arc::make_mut(&mut s.record).node_state = NodeState::Removing);
+        }
+        change(&mut world);
+        let new = Peer { store: StoreId(4), ..Peer::default() };
+        let op = Operator::move_peer(world.view(), &region, "x", StoreId(1), new, None, Kind::REPLICA).unwrap();
+        op.steps.iter().find_map(|step| if let Step::TransferLeader { to, .. } = step { Some(to.0) } else { None })
+    };
+    let rejects = |world: &mut World, stores: &[u64]| {
+        let label = StoreLabel { key: "disk".into(), value: "hdd".into() };
+        stores.iter().for_each(|id| {
+            world.change_store(*id, |s| Arc::make_mut(&mut s.record).labels.push(label.clone()));
+        });
+        world.settings.reject_leader = Arc::new([label]);
+    };
+    assert_eq!(new_leader(&|_| ()), Some(3));
+    assert_eq!(new_leader(&|w| w.change_store(3, |s| s.pause_leader_in = 1)), Some(4));
+    assert_eq!(new_leader(&|w| rejects(w, &[3])), Some(4));
+    // The two that stay take no leaders: the one that is emptied next serves until its own turn.
+    assert_eq!(new_leader(&|w| rejects(w, &[3, 4])), Some(2));
+    let pause_both = |w: &mut World| [3, 4].iter().for_each(|id| w.change_store(*id, |s| s.pause_leader_in = 1));
+    assert_eq!(new_leader(&pause_both), Some(2));
+    assert_eq!(new_leader(&|w| rejects(w, &[2, 3, 4])), Some(3), "nobody takes leaders: one in service");
 }
 
 #[test]

@@ -21,20 +21,20 @@ mod watch;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     ops::Bound,
     sync::Arc,
     time::Duration,
 };
 
 pub use queue::{Blocked, Class, Waits};
-use queue::{Queue, Rest, Turns};
+use queue::{Queue, Rest, Tokens, Turns};
 use sleepers::LONGEST_SLEEP;
 use suspect::Suspects;
 use watch::Watch;
 
 use super::{
-    checker::{self, LeaderSpread, Memory, check_with, parts},
+    checker::{self, LeaderSpread, Memory, check_with, deny, parts},
     controller::{Controller, journal::By},
     effect::{Effect, Event},
     filter::{self, Lens},
@@ -301,7 +301,7 @@ impl Patrol {
     /// Sends a region to sleep, and remembers when the label that holds it ends.
     fn sleep(&mut self, view: &ClusterView<'_>, at: At, region: &Region, reason: Reason) {
         if matches!(reason, Reason::Denied { .. })
-            && let Some(end) = label_ends(view, region)
+            && let Some(end) = deny::ends(view, region)
         {
             self.wake_at(end);
         }
@@ -389,8 +389,8 @@ impl Patrol {
             match tried {
                 Tried::Admitted => {
                     let Some(queue) = self.queue(at) else { return };
-                    if let Some((stores, reason)) = queue.served() {
-                        self.hold_if_short(view, controller, at, stores, &reason);
+                    if let Some((tokens, reason)) = queue.served() {
+                        self.hold_if_short(view, controller, at, tokens, &reason);
                     }
                     self.turns.served(class);
                 }
@@ -401,9 +401,9 @@ impl Patrol {
                     match queue.held_again(&reason) {
                         Rest::None => {}
                         Rest::Soon => queue.hold(reason, view.now.mono.plus(RETRY_BUSY)),
-                        Rest::Event(stores) => {
-                            let until = first_token(view, controller, &stores);
-                            queue.hold_for(stores, reason, until);
+                        Rest::Event(tokens) => {
+                            let until = first_token(view, controller, &tokens);
+                            queue.hold_for(tokens, reason, until);
                         }
                     }
                 }
@@ -412,22 +412,22 @@ impl Patrol {
         }
     }
 
-    /// Holds a list again whose regions are all known to wait for these stores, when the last of their tokens is spent: there is no
+    /// Holds a list again whose regions are all known to wait for these tokens, when the last of them is spent: there is no
     /// need to try each region once more.
     fn hold_if_short(
         &mut self,
         view: &ClusterView<'_>,
         controller: &Controller,
         at: At,
-        stores: BTreeSet<StoreId>,
+        tokens: Tokens,
         reason: &Reason,
     ) {
-        if stores.iter().any(|s| controller.store_has_tokens(*s, LimitKind::AddPeer, view.now)) {
+        if tokens.iter().any(|(store, kind)| controller.store_has_tokens(*store, *kind, view.now)) {
             return;
         }
-        let until = first_token(view, controller, &stores);
+        let until = first_token(view, controller, &tokens);
         if let Some(queue) = self.queue(at) {
-            queue.hold_for(stores, reason.clone(), until);
+            queue.hold_for(tokens, reason.clone(), until);
         }
     }
 
@@ -574,18 +574,23 @@ impl Patrol {
             Outcome::Healthy => self.forget_everywhere(id),
             Outcome::Propose(operators) => {
                 if let Err(reason) = self.admit(view, controller, region, operators, out) {
-                    self.sleep(view, at, region, reason);
+                    self.put(view, at, region, first, reason);
                 }
             }
-            // These wait in line, until a token is due or an operator has ended.
-            Outcome::Blocked(
-                Reason::ScheduleLimit(_) | Reason::TargetBusy { .. } | Reason::StoreLimit { .. } | Reason::NoId,
-            ) => {
+            Outcome::Blocked(reason) => self.put(view, at, region, first, reason),
+        }
+    }
+
+    /// Puts a region that nothing can be started for into line, where it waits until a token is due or an operator has ended, or to
+    /// sleep.
+    fn put(&mut self, view: &ClusterView<'_>, at: At, region: &Region, first: bool, reason: Reason) {
+        match reason {
+            Reason::ScheduleLimit(_) | Reason::TargetBusy { .. } | Reason::StoreLimit { .. } | Reason::NoId => {
                 if let Some(queue) = self.queue(at) {
-                    queue.enqueue(id, first, view.now.mono);
+                    queue.enqueue(region.id(), first, view.now.mono);
                 }
             }
-            Outcome::Blocked(reason) => self.sleep(view, at, region, reason),
+            reason => self.sleep(view, at, region, reason),
         }
     }
 
@@ -620,13 +625,6 @@ fn class_of(view: &ClusterView<'_>, store: &StoreInfo) -> Option<Class> {
     }
 }
 
-/// When the label that holds the region ends; `None`: for ever.
-fn label_ends(view: &ClusterView<'_>, region: &Region) -> Option<Wall> {
-    const KEY: &str = "schedule";
-    let (value, rule) = view.settings.labels.value(region.range(), KEY, view.now.wall)?;
-    rule.labels.iter().find(|label| label.key == KEY && label.value == value)?.expires
-}
-
 /// Stores that could be targets for something.
 fn targets<'a>(view: &'a ClusterView<'_>) -> impl Iterator<Item = StoreId> + 'a {
     let live = |s: &&Arc<StoreInfo>| s.record.state == StoreState::Up && !filter::is_disconnected(view, s);
@@ -649,10 +647,10 @@ fn lacks_tokens(view: &ClusterView<'_>, controller: &Controller, at: At) -> Opti
     Some(Reason::TargetBusy { refused: [(name, refused)].into() })
 }
 
-/// When the first of these stores has a token again; without any, an event or a region that joins opens the line.
-fn first_token(view: &ClusterView<'_>, controller: &Controller, stores: &BTreeSet<StoreId>) -> Mono {
+/// When there is the first of these tokens again; without any, an event or a region that joins opens the line.
+fn first_token(view: &ClusterView<'_>, controller: &Controller, tokens: &Tokens) -> Mono {
     let now = view.now;
-    let due = stores.iter().filter_map(|s| controller.next_token(*s, LimitKind::AddPeer, now)).min();
+    let due = tokens.iter().filter_map(|(store, kind)| controller.next_token(*store, *kind, now)).min();
     let net = now.mono.plus(LONGEST_SLEEP);
     due.map_or(net, |due| due.min(net))
 }
@@ -665,5 +663,5 @@ fn next_chance(view: &ClusterView<'_>, controller: &Controller, at: At) -> Mono 
     {
         return due;
     }
-    first_token(view, controller, &targets(view).collect())
+    first_token(view, controller, &targets(view).map(|store| (store, LimitKind::AddPeer)).collect())
 }

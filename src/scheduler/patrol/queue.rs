@@ -128,6 +128,9 @@ struct Held {
     all_tried: bool,
 }
 
+/// Tokens that are waited for.
+pub(super) type Tokens = BTreeSet<(StoreId, LimitKind)>;
+
 /// What follows from one more region that waits for a store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Rest {
@@ -135,8 +138,8 @@ pub(super) enum Rest {
     None,
     /// Many in a row were not: go on a little later.
     Soon,
-    /// No region in line can be helped before one of these stores has tokens or another event comes.
-    Event(BTreeSet<StoreId>),
+    /// No region in line can be helped before there is one of these tokens or another event comes.
+    Event(Tokens),
 }
 
 /// One list.
@@ -147,9 +150,9 @@ pub(super) struct Queue {
     pub(super) filled: Option<Mono>,
     /// Regions in a row that waited for a store, and the stores without tokens among those that refused them.
     held_in_row: usize,
-    short_of_tokens: BTreeSet<StoreId>,
+    short_of_tokens: Tokens,
     /// After all regions in line were tried in vain: the stores whose tokens they wait for. Forgotten with any event.
-    waits_for: Option<BTreeSet<StoreId>>,
+    waits_for: Option<Tokens>,
     line: VecDeque<RegionId>,
     known: HashMap<RegionId, Entry>,
     lined: usize,
@@ -277,9 +280,9 @@ impl Queue {
     }
 
     /// The line waits for tokens of `stores`: all regions in it were tried, and no other store can help one.
-    pub(super) fn hold_for(&mut self, stores: BTreeSet<StoreId>, reason: Reason, until: Mono) {
+    pub(super) fn hold_for(&mut self, tokens: Tokens, reason: Reason, until: Mono) {
         self.held_in_row = 0;
-        self.waits_for = Some(stores);
+        self.waits_for = Some(tokens);
         self.held = Some(Held { reason: Arc::new(reason), until, all_tried: true });
     }
 
@@ -291,7 +294,7 @@ impl Queue {
 
     /// An operator was admitted: what follows in line is tried afresh. Gives the stores that the whole line waits for, if it is known
     /// to, and why.
-    pub(super) fn served(&mut self) -> Option<(BTreeSet<StoreId>, Arc<Reason>)> {
+    pub(super) fn served(&mut self) -> Option<(Tokens, Arc<Reason>)> {
         self.held_in_row = 0;
         self.short_of_tokens.clear();
         let reason = self.held.as_ref().filter(|held| held.all_tried).map(|held| Arc::clone(&held.reason));
@@ -302,10 +305,10 @@ impl Queue {
     pub(super) fn held_again(&mut self, reason: &Reason) -> Rest {
         self.held_in_row += 1;
         match reason {
-            Reason::StoreLimit { store, kind: LimitKind::AddPeer } => _ = self.short_of_tokens.insert(*store),
+            Reason::StoreLimit { store, kind } => _ = self.short_of_tokens.insert((*store, *kind)),
             Reason::TargetBusy { refused } => {
                 let short = refused.get(Refusal::ExceedAddLimit.name());
-                self.short_of_tokens.extend(short.into_iter().flatten());
+                self.short_of_tokens.extend(short.into_iter().flatten().map(|store| (*store, LimitKind::AddPeer)));
             }
             _ => {}
         }
@@ -439,6 +442,7 @@ mod tests {
         queue.fill((1..=100).map(RegionId), now);
         let busy =
             |store| Reason::TargetBusy { refused: [(Refusal::ExceedAddLimit.name(), vec![StoreId(store)])].into() };
+        let tokens: Tokens = [1, 2].map(|store| (StoreId(store), LimitKind::AddPeer)).into();
         let mut rests = Vec::new();
         for store in 1..=100 {
             let region = queue.pop().unwrap_or_default();
@@ -446,8 +450,8 @@ mod tests {
             rests.push(queue.held_again(&busy(1 + store % 2)));
         }
         assert_eq!((&rests[63], &rests[98]), (&Rest::Soon, &Rest::None));
-        assert_eq!(rests[99], Rest::Event([1, 2].map(StoreId).into()));
-        queue.hold_for([1, 2].map(StoreId).into(), busy(1), now.plus(LONGEST_SLEEP));
+        assert_eq!(rests[99], Rest::Event(tokens.clone()));
+        queue.hold_for(tokens, busy(1), now.plus(LONGEST_SLEEP));
         assert_eq!(queue.served().map(|(stores, _)| stores.len()), Some(2));
         assert!(!queue.is_ready(now));
         queue.fill([RegionId(5)], now);

@@ -262,6 +262,27 @@ fn a_left_over_peer_holds_no_drain_up_where_the_limits_of_balancing_are_0() {
     assert!(w.added.iter().any(|(_, op)| op.desc == "remove-orphan-peer"));
 }
 
+/// Fewer replicas for all regions at once: the left-over peers go as fast as the stores' remove-peer limits allow.
+#[test]
+fn left_over_peers_wait_in_line_for_their_stores_tokens() {
+    let mut w = World::new(4);
+    (1..=4).for_each(|id| w.set_limits(id, UNLIMITED, 60.0));
+    for at in 1..=40 {
+        let led = 1 + at % 4;
+        let stores: Vec<u64> = (0..4).map(|n| 1 + (led - 1 + n) % 4).collect();
+        w.regions.apply(World::region(at, &stores)).unwrap();
+    }
+    let left = |w: &World| (1..=4).map(|store| left_on(w, store)).sum::<u64>() - 120;
+    assert_eq!(left(&w), 40);
+    // At worst one store gives all of them away, one a second.
+    let mut ticks = 0;
+    while left(&w) > 0 {
+        w.tick();
+        ticks += 1;
+        assert!(ticks < 4500, "{} peers are left after {ticks} ticks", left(&w));
+    }
+}
+
 #[test]
 fn an_abandoned_joint_state_is_left_even_when_the_limits_are_used_up() {
     let mut w = World::new(4);

@@ -48,6 +48,32 @@ fn of_equal_indexes_the_lowest_id_wins_and_no_rules_give_no_labels() {
 }
 
 #[test]
+fn o7_a_label_holds_throughout_where_each_key_has_it() {
+    let told = |index: &LabelIndex, start: &str, end: &str| {
+        let found = index.throughout(&range(start, end), "schedule", Wall(0), |value| value == "deny");
+        found.map(|(label, rule)| (rule.id.clone(), label.expires))
+    };
+    let whole = rule("whole", 0, "deny", None, &[("b", "h")]);
+    let within = rule("within", 1, "deny", Some(50), &[("c", "d")]);
+    let index = LabelIndex::new(vec![Arc::clone(&whole), within]);
+    assert_eq!(index.value(&range("b", "e"), "schedule", Wall(0)), None, "PD's answer where a border lies inside");
+    assert_eq!(told(&index, "b", "e"), Some(("within".into(), Some(Wall(50)))), "the label that ends first");
+    assert_eq!(told(&index, "d", "h"), Some(("whole".into(), None)));
+    assert_eq!((told(&index, "a", "e"), told(&index, "g", "i"), told(&index, "", "")), (None, None, None));
+    assert_eq!(told(&LabelIndex::default(), "a", "b"), None);
+    // Of two values at one key the one of the higher index counts.
+    let allowed = LabelIndex::new(vec![whole, rule("free", 1, "allow", None, &[("c", "d")])]);
+    assert_eq!((told(&allowed, "b", "e"), told(&allowed, "c", "d")), (None, None));
+    assert_eq!(told(&allowed, "d", "e"), Some(("whole".into(), None)));
+    // Two rules that meet, and a range that is cut too often to be looked through.
+    let key = |n: usize| format!("{n:05}");
+    let rows = |n: usize| (0..n).map(|n| rule(&format!("r{n}"), 0, "deny", None, &[(&key(n), &key(n + 1))])).collect();
+    let (few, many) = (LabelIndex::new(rows(MOST_PARTS)), LabelIndex::new(rows(MOST_PARTS + 1)));
+    assert_eq!(told(&few, &key(0), &key(MOST_PARTS)), Some(("r0".into(), None)));
+    assert_eq!(told(&many, &key(0), &key(MOST_PARTS + 1)), None);
+}
+
+#[test]
 fn rules_with_ended_labels_are_found_by_their_ends() {
     let index = LabelIndex::new(vec![
         rule("a", 0, "deny", Some(100), &[("a", "b")]),
@@ -119,6 +145,21 @@ proptest! {
             let wanted = best.filter(|_| !is_cut).map(|rule| (rule.labels[0].value.clone(), rule.id.clone()));
             let found = index.value(&region, name, Wall(now)).map(|(value, rule)| (value, rule.id.clone()));
             prop_assert_eq!(found, wanted);
+            // The same value at each key: keys are those that bounds are made of.
+            let at_each = (start..6).filter(|n| region.contains(&key(*n))).map(|n| {
+                let gives = |rule: &&Arc<RegionLabelRule>| rule.ranges.iter().any(|r| r.contains(&key(n)))
+                    && rule.labels.iter().any(|l| l.key == name && holds(l, Wall(now)));
+                rules.values().filter(gives).max_by(|a, b| a.index.cmp(&b.index).then(b.id.cmp(&a.id)))
+            });
+            let at_each: Option<Vec<_>> = at_each.collect();
+            let even = |rule: &&&Arc<RegionLabelRule>| rule.index % 2 == 0;
+            let wanted = at_each.filter(|rules| rules.iter().all(|rule| even(&rule)));
+            let wanted = wanted.and_then(|rules| rules.into_iter().min_by_key(|rule| {
+                let end = rule.labels[0].expires;
+                (end.is_none(), end)
+            }));
+            let found = index.throughout(&region, name, Wall(now), |value| value.ends_with("-0") || value.ends_with("-2"));
+            prop_assert_eq!(found.map(|(_, rule)| &rule.id), wanted.map(|rule| &rule.id));
         }
         prop_assert_eq!(index.split_keys(&region).is_empty(), !is_cut);
         prop_assert_eq!(index.all(), rules.values().cloned().collect::<Vec<_>>());

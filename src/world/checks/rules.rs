@@ -14,7 +14,8 @@ use crate::{
     scheduler::operator::Operator,
 };
 
-fn covers(outer: &KeyRange, inner: &KeyRange) -> bool {
+/// Whether the inner range lies in the outer one.
+pub(super) fn covers(outer: &KeyRange, inner: &KeyRange) -> bool {
     let end = outer.end.is_empty() || (!inner.end.is_empty() && inner.end <= outer.end);
     outer.start <= inner.start && end
 }
@@ -45,17 +46,22 @@ fn is_held(op: &Operator, scope: DenyScope) -> bool {
     }
 }
 
-/// The value of label `schedule` that holds for the whole range: of the highest index, then the lowest id.
-fn schedule_label(at: &At<'_>, range: &KeyRange) -> Option<String> {
+/// Whether label `schedule` says deny at each key of the range. At one key the rule of the highest index counts, then of the lowest
+/// id; between two borders of rules nothing changes.
+fn is_denied(at: &At<'_>, range: &KeyRange) -> bool {
     let rules: Vec<RegionLabelRule> =
         at.state.label_rules.values().filter_map(|json| rows::label_rule(json).ok()).collect();
-    let holds = |rule: &&RegionLabelRule| rule.ranges.iter().any(|r| covers(r, range));
-    let found = rules.iter().filter(holds).filter_map(|rule| {
-        let live = |e: &Option<crate::model::Wall>| e.is_none_or(|end| at.now.wall < end);
-        let label = rule.labels.iter().find(|l| l.key == "schedule" && live(&l.expires))?;
-        Some((std::cmp::Reverse(rule.index), rule.id.clone(), label.value.clone()))
-    });
-    found.min().map(|(_, _, value)| value)
+    let borders = rules.iter().flat_map(|rule| &rule.ranges).flat_map(|r| [&r.start, &r.end]);
+    let inside = borders.filter(|key| range.start < **key && (range.end.is_empty() || **key < range.end));
+    std::iter::once(&range.start).chain(inside).all(|key| {
+        let holds = |r: &KeyRange| r.start <= *key && (r.end.is_empty() || *key < r.end);
+        let found = rules.iter().filter(|rule| rule.ranges.iter().any(holds)).filter_map(|rule| {
+            let live = |e: &Option<crate::model::Wall>| e.is_none_or(|end| at.now.wall < end);
+            let label = rule.labels.iter().find(|l| l.key == "schedule" && live(&l.expires))?;
+            Some((std::cmp::Reverse(rule.index), rule.id.clone(), label.value.clone()))
+        });
+        found.min().is_some_and(|(_, _, value)| value.eq_ignore_ascii_case("deny"))
+    })
 }
 
 impl Check for Deny {
@@ -64,7 +70,7 @@ impl Check for Deny {
     }
 
     fn says(&self) -> &'static str {
-        "a region with schedule=deny is not touched for a cause that the scope holds"
+        "a region with schedule=deny at each of its keys is not touched for a cause that the scope holds"
     }
 
     fn on(&mut self, moment: &Moment<'_>, at: &At<'_>) -> Verdict {
@@ -72,12 +78,10 @@ impl Check for Deny {
         if at.state.label_rules.is_empty() || !is_held(op, at.control.berth().region_label_deny_scope) {
             return Ok(0);
         }
-        match schedule_label(at, region.range()) {
-            Some(value) if value.eq_ignore_ascii_case("deny") => {
-                Err(format!("{} of region {} started", op.desc, op.region))
-            }
-            _ => Ok(1),
+        if is_denied(at, region.range()) {
+            return Err(format!("{} of region {} started", op.desc, op.region));
         }
+        Ok(1)
     }
 }
 

@@ -64,6 +64,39 @@ fn o7_each_scope_holds_its_causes_and_no_others() {
     assert_eq!(held_by(Scope::Moves), ["balance", "merge", "scatter", "better-location", "offline"]);
 }
 
+#[test]
+fn o7_the_border_of_another_rule_inside_a_region_frees_nothing() {
+    let label = |value: &str, ends| RegionLabel {
+        key: "schedule".into(),
+        value: value.into(),
+        expires: ends,
+        ..RegionLabel::default()
+    };
+    let whole = World::region(1, &[1, 2, 3]).range().clone();
+    let middle = [&whole.start[..], b"m"].concat();
+    let (first, second) =
+        (KeyRange::new(whole.start.clone(), middle.clone()), KeyRange::new(middle, whole.end.clone()));
+    let mut w = world("deny", Scope::All);
+    let end = Some(wall(&w, Duration::from_secs(10)));
+    let rule = |id: &str, index, label, range: &KeyRange| {
+        Arc::new(RegionLabelRule { id: id.into(), index, labels: vec![label], ranges: vec![range.clone()] })
+    };
+    let mut rules = |rules| w.settings.labels = Arc::new(LabelIndex::new(rules));
+    rules(vec![rule("keep", 0, label("deny", None), &whole), rule("other", 1, label("x", end), &first)]);
+    assert!(!held(&mut w, Cause::Split), "a part is asked to be let go");
+    w.pass(Duration::from_secs(10));
+    assert!(held(&mut w, Cause::Split), "what asked for it has ended, its border has not");
+    let end = Some(wall(&w, Duration::from_secs(10)));
+    let two = vec![rule("rest", 0, label("deny", None), &second), rule("keep", 1, label("Deny", end), &first)];
+    w.settings.labels = Arc::new(LabelIndex::new(two));
+    for cause in [Cause::Balance, Cause::Split] {
+        assert!(held(&mut w, cause), "two rules cover it together");
+    }
+    w.with_view(|view, _, _, _| assert_eq!(ends(view, &World::region(1, &[1, 2, 3])), end));
+    w.pass(Duration::from_secs(10));
+    assert!(!held(&mut w, Cause::Balance), "a part is denied no longer");
+}
+
 /// The region with one thing wrong that each cause would mend, and what the checker finds where it is let.
 fn cases(w: &mut World) -> Vec<(Cause, Region, &'static str)> {
     w.put_store(4, StoreState::Up, &[("zone", "a")]);

@@ -21,6 +21,13 @@ fn merging(stores: u64, regions: &[Region]) -> World {
     w
 }
 
+/// Nothing is heard of this store any more, for longer than stores may be silent.
+fn lose(w: &mut World, store: u64) {
+    w.silent = vec![StoreId(store)];
+    w.set_schedule(|s| s.max_store_down_time = Duration::from_secs(60).into());
+    w.pass(Duration::from_secs(80));
+}
+
 fn into(w: &mut World, at: u64) -> Result<u64, NoMerge> {
     let region = w.get(at * 10);
     let mut found = Err(NoMerge::Paused);
@@ -86,6 +93,14 @@ fn what_stands_against_a_merge_is_named_as_pd_names_it() {
         ("adj-abnormal-peerstore", &|w, _, b| {
             w.put_store(4, StoreState::Offline, &[]);
             *b = small(2, &[1, 2, 4]);
+        }),
+        ("adj-abnormal-peerstore", &|w, _, b| {
+            lose(w, 4);
+            *b = small(2, &[1, 2, 4]);
+        }),
+        ("merged", &|w, a, b| {
+            lose(w, 4);
+            (*a, *b) = (small(1, &[1, 2, 4]), small(2, &[1, 2, 4]));
         }),
     ];
     for (at, (wanted, change)) in cases.iter().enumerate() {
@@ -187,6 +202,28 @@ fn a_merge_is_admitted_whole_or_not_at_all_and_one_half_takes_the_other_with_it(
     assert_eq!(w.controller.running_len(), 0);
     let reason = |id: u64| w.controller.status(RegionId(id)).unwrap().info["cancel-reason"].clone();
     assert_eq!((reason(20).as_str(), reason(10).as_str()), ("admin stop", "related merge region"));
+}
+
+/// A half that cannot begin, or that ends before its region is taken in, leaves no other half that would wait for a merge that nobody
+/// makes: its region would be nobody's, also not a drain's, until the merge has timed out.
+#[test]
+fn o4_no_half_of_a_merge_is_left_alone() {
+    let mut w = merging(5, &[small(1, &[1, 2, 3]), small(2, &[1, 2, 4])]);
+    lose(&mut w, 4);
+    let (source, target) = (w.get(10), w.get(20));
+    let merge = |view: &ClusterView<'_>| Operator::merge(*view, &source, &target, "merge-region", Kind::MERGE).unwrap();
+    w.with_view(|view, controller, _, out| controller.add(view, merge(view).into(), &By::checker(), out).unwrap());
+    let reason = |w: &World, id: u64| w.controller.status(RegionId(id)).unwrap().info["cancel-reason"].clone();
+    assert_eq!((reason(&w, 10).as_str(), reason(&w, 20).as_str()), ("stale status", "related merge region"));
+    assert_eq!(w.controller.running_len(), 0);
+    // A call forgets the source.
+    w.silent.clear();
+    w.pass(Duration::from_secs(10));
+    w.with_view(|view, controller, _, out| controller.add(view, merge(view).into(), &By::checker(), out).unwrap());
+    assert_eq!(w.controller.running_len(), 2);
+    w.regions.remove(RegionId(10));
+    w.with_view(|view, controller, _, out| controller.on_region_gone(view, RegionId(10), out));
+    assert_eq!((w.controller.running_len(), reason(&w, 20).as_str()), (0, "related merge region"));
 }
 
 /// When the target changes its range in another way than by taking the source in, the source's half has nothing to wait for.

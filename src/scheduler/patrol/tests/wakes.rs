@@ -1,5 +1,7 @@
 //! For each reason: what is blocked costs nothing, and its event wakes it.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::{
     model::{RegionLabel, RegionLabelRule, StoreStats},
