@@ -377,6 +377,12 @@ impl Node {
                 message.commit = 0;
                 self.after_write.clear();
                 self.after_write.push(ask);
+                let said = self.raw.raft.msgs.len();
+                _ = self.raw.step(message);
+                // Raft would acknowledge a heartbeat that nobody sent, and the leader would answer with the same entries, on and on
+                // until the disk lets the question out.
+                self.raw.raft.msgs.truncate(said);
+                return;
             }
         }
         // Messages of members that were removed are of no use, and no error of ours.

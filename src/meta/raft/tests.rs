@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use raft::eraftpb::{ConfState, Entry, Message};
+use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -243,4 +243,25 @@ fn a_follower_drops_proposals_and_says_which() {
     let out = one.step([Input::Propose { ticket: 9, data: vec![1] }]);
     assert_eq!(out.dropped, [9]);
     assert!(out.committed.is_empty() && one.leader().is_none() && !one.is_alone());
+}
+
+#[test]
+fn a_member_without_state_answers_entries_with_nothing_but_its_question() {
+    let mut joiner = node(4, 0, &Disk::default(), 5);
+    let mut append = Message { from: 1, to: 4, term: 2, index: 49, log_term: 2, commit: 50, ..Message::default() };
+    append.set_msg_type(MessageType::MsgAppend);
+    append.entries = vec![Entry { term: 2, index: 50, data: vec![1].into(), ..Entry::default() }].into();
+    let (mut at_once, mut asked) = (vec![], vec![]);
+    for _ in 0..3 {
+        let out = joiner.step([Input::Message(Box::new(append.clone()))]);
+        at_once.extend(out.send);
+        for persist in out.persist {
+            asked.extend(persist.then_send);
+            at_once.extend(joiner.step([Input::Persisted(persist.number)]).send);
+        }
+    }
+    let questions = at_once.iter().chain(&asked);
+    assert!(questions.clone().all(|m| m.get_msg_type() == MessageType::MsgAppendResponse && m.reject), "{at_once:?}");
+    assert!(questions.clone().any(|m| m.request_snapshot == 1), "it asks for the state");
+    assert_eq!(joiner.leader(), Some(MemberId(1)));
 }

@@ -30,6 +30,9 @@ use crate::{
 /// How long after the last fault everything has to be well.
 pub(super) const PATIENCE: u64 = 20 * SECOND;
 
+/// Messages in one world at most, some sixty times what one needs: more are an answer to an answer, without end.
+const MAX_MESSAGES: u64 = 500_000;
+
 /// The longest list of operations of a disk before its beginning is forgotten.
 const MAX_HISTORY: usize = 3000;
 
@@ -221,6 +224,9 @@ impl World {
         let Some(((at, _), happening)) = self.agenda.pop_first() else { return Err("nothing happens any more".into()) };
         self.now = self.now.max(at);
         self.counts.steps += 1;
+        if self.counts.messages > MAX_MESSAGES {
+            return Err(format!("members sent more than {MAX_MESSAGES} messages"));
+        }
         for machine in &self.machines {
             machine.set_clock(self.now);
         }
