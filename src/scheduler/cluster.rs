@@ -299,7 +299,7 @@ impl Cluster {
             self.deciding.lock().schedulers.on_store_heartbeat(id, &stats, &self.regions, now);
             stats.peers = Vec::new();
         }
-        let heard = self.stores.heartbeat(id, stats, now);
+        let heard = self.stores.heartbeat(id, stats, self.regions.moved_mib(id), now);
         self.feed.note_store(id);
         heard
     }

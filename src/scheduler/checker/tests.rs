@@ -263,7 +263,7 @@ fn refusals_name_the_filter_and_tell_lasting_from_passing() {
     w.set_state(5, StoreState::Tombstone);
     w.set_limits(4, 0.001, 15.0);
     let stats = crate::model::StoreStats { is_busy: true, capacity: 1 << 40, available: 1 << 39, ..Default::default() };
-    w.stores.heartbeat(StoreId(4), stats, w.now);
+    w.hear_store(StoreId(4), stats);
     w.with_view(|view, controller, _, _| {
         let Outcome::Blocked(Reason::TargetBusy { refused }) = check(view, controller, &World::region(1, &[1, 2, 3]))
         else {

@@ -85,7 +85,7 @@ impl Leader {
             (5, _) => {
                 let id = StoreId(rng.random_range(1..4));
                 let stats = StoreStats { available: rng.random_range(1..1000), ..StoreStats::default() };
-                self.stores.heartbeat(id, stats, self.now);
+                self.stores.heartbeat(id, stats, self.regions.moved_mib(id), self.now);
                 self.feed.note_store(id);
             }
             _ => {}

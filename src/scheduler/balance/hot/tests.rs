@@ -64,7 +64,7 @@ pub(in crate::scheduler::balance) fn tell_stores(world: &World, mut store: impl 
     }
     for (id, stats) in &stores {
         store(*id, stats);
-        world.stores.heartbeat(*id, stats.clone(), world.now);
+        world.hear_store(*id, stats.clone());
     }
 }
 

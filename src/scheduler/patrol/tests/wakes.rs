@@ -35,7 +35,7 @@ fn reports(w: &mut World, id: u64, available: u64, snapshots: u32) {
         receiving_snap_count: snapshots,
         ..StoreStats::default()
     };
-    w.stores.heartbeat(StoreId(id), stats, w.now);
+    w.hear_store(StoreId(id), stats);
 }
 
 fn denied(w: &mut World, expires: Option<Duration>) {
