@@ -208,7 +208,7 @@ fn has_case(reason: &Reason) -> bool {
         | Reason::ScheduleLimit(_)
         | Reason::NoTarget { .. }
         | Reason::TargetBusy { .. }
-        | Reason::NoLeaderTarget
+        | Reason::NoLeaderTarget { .. }
         | Reason::NoLeader
         | Reason::Denied { .. }
         | Reason::SwitchedOff(_)
