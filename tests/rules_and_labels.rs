@@ -85,6 +85,33 @@ fn store(id: u64, zone: &str) -> metapb::Store {
 
 const RULE: &str = r#"{"group_id":"pd","id":"near","role":"follower","count":2,"label_constraints":[{"key":"zone","op":"in","values":["z1"]}]}"#;
 
+/// Every way to write rules knows `berth-strict`, and changes nothing when it refuses.
+async fn refuses_what_cannot_be_met(cluster: &Cluster) {
+    let rule = r#"{"group_id":"x","id":"x","role":"learner","count":9}"#;
+    let (api, all) = ("POST /pd/api/v1/config", cluster.ask("GET /pd/api/v1/config/placement-rule").await.text());
+    let bundle = format!(r#"{{"group_id":"x","rules":[{rule}]}}"#);
+    let batch = rule.replacen('{', r#"{"action":"add","#, 1);
+    for (path, body) in [
+        ("rule", rule),
+        ("rules", &format!("[{rule}]")),
+        ("rules/batch", &format!("[{batch}]")),
+        ("rule_group", r#"{"id":"pd","index":1}"#),
+        ("placement-rule/x", &bundle),
+        ("placement-rule?partial=true", &format!("[{bundle}]")),
+    ] {
+        let path = format!("{path}{}berth-strict", if path.contains('?') { '&' } else { '?' });
+        let odd = cluster.ask(&format!("{api}/{path}=yes {body}")).await;
+        assert_eq!((odd.status, odd.text().contains("unknown berth-strict")), (400, true), "{path}: {}", odd.text());
+        let strict = cluster.ask(&format!("{api}/{path}=true {body}")).await;
+        assert_eq!((strict.status, strict.text().contains("asks for")), (400, true), "{path}: {}", strict.text());
+    }
+    for path in ["rule/pd/near", "rule_group/pd", "placement-rule/pd"] {
+        let odd = cluster.ask(&format!("DELETE /pd/api/v1/config/{path}?berth-strict=1")).await;
+        assert_eq!((odd.status, odd.text().contains("unknown berth-strict")), (400, true), "{path}: {}", odd.text());
+    }
+    assert_eq!(cluster.ask("GET /pd/api/v1/config/placement-rule").await.text(), all, "a refusal changes nothing");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rules_that_cannot_be_met_are_named_as_long_as_it_is_so() {
     let cluster = Cluster::start().await;
@@ -94,6 +121,12 @@ async fn rules_that_cannot_be_met_are_named_as_long_as_it_is_so() {
         cluster.join(id, zone).await;
     }
     assert!(cluster.unmet().await.is_empty(), "stores came");
+    for (strict, why) in [("true", "rule pd/default asks for 9 peers, the stores can take 4"), ("x", "berth-strict")] {
+        let more = r#"{"max-replicas":9}"#;
+        let answer = cluster.ask(&format!("POST /pd/api/v1/config/replicate?berth-strict={strict} {more}")).await;
+        assert_eq!((answer.status, answer.text().contains(why)), (400, true), "{}", answer.text());
+    }
+    assert_eq!(cluster.get("/pd/api/v1/config/replicate").await["max-replicas"], json!(3), "a refusal changes nothing");
 
     let why = "rule pd/near asks for 2 peers, the stores can take 1; label-constraint-filter: store 4, 5, 6";
     let strict = cluster.ask(&format!("POST /pd/api/v1/config/rule?berth-strict=true {RULE}")).await;
@@ -106,6 +139,18 @@ async fn rules_that_cannot_be_met_are_named_as_long_as_it_is_so() {
     let other = r#"{"group_id":"pd","id":"default","role":"voter","count":2}"#;
     let strict = cluster.ask(&format!("POST /pd/api/v1/config/rule?berth-strict=true {other}")).await;
     assert_eq!(strict.status, 400, "the other rule of the same keys is in the way");
+    refuses_what_cannot_be_met(&cluster).await;
+    let text = cluster.ask("GET /berth/v1/rules/unmet?format=text").await.text();
+    assert_eq!(
+        text,
+        format!("1 placement rule cannot be met now:\n  {why} (first in keys from the first to the last)\n")
+    );
+    // What is kept counts for nothing while rules are off.
+    let switch = |on: bool| format!("POST /pd/api/v1/config {{\"enable-placement-rules\":\"{on}\"}}");
+    assert_eq!(cluster.ask(&switch(false)).await.status, 200);
+    assert!(cluster.unmet().await.is_empty(), "{:?}", cluster.unmet().await);
+    assert_eq!(cluster.ask(&switch(true)).await.status, 200);
+    assert_eq!(cluster.unmet().await, [why]);
 
     cluster.join(7, "z1").await;
     assert!(cluster.unmet().await.is_empty());
@@ -152,6 +197,13 @@ async fn a_label_rule_tells_who_set_it_and_how_long_it_holds() {
     assert_eq!((first["rules"].as_array().unwrap().len(), &first["next"]), (1, &json!("keep-still")));
     let rest = cluster.get("/berth/v1/region-labels?after=keep-still").await;
     assert_eq!((rest["rules"].as_array().unwrap().len(), &rest["next"]), (2, &Value::Null));
+    let text = cluster.ask("GET /berth/v1/region-labels?deny=true&format=text").await.text();
+    assert!(
+        text.starts_with("1 region label rule\n  keep-still (index 0): keys 74 to 75; set by lightning from "),
+        "{text}"
+    );
+    assert!(text.contains("\n    schedule=deny: ends in 1m ") && text.ends_with("offline\n"), "{text}");
+    assert_eq!(cluster.ask("GET /berth/v1/region-labels?format=xml").await.status, 400);
     let holding = cluster.get("/berth/v1/region-labels?deny=true").await;
     assert_eq!((holding["rules"].as_array().unwrap().len(), &holding["count"]), (1, &json!(1)));
 

@@ -300,7 +300,7 @@ impl Cluster {
             self.deciding.lock().schedulers.on_store_heartbeat(id, &stats, &self.regions, now);
             reads = std::mem::take(&mut stats.peers);
         }
-        let heard = self.stores.heartbeat(id, stats, now);
+        let heard = self.stores.heartbeat(id, stats, self.regions.moved_mib(id), now);
         self.feed.note_store(id, reads);
         heard
     }

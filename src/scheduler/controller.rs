@@ -293,6 +293,17 @@ impl Controller {
         &self.influence
     }
 
+    /// What waiting operators will change, by store: they are few.
+    pub fn waiting_influence(&self) -> BTreeMap<StoreId, StoreInfluence> {
+        let mut sums: BTreeMap<StoreId, StoreInfluence> = BTreeMap::new();
+        for op in self.waiting.iter() {
+            for (store, part) in op.steps.iter().flat_map(|step| step.influence(op.size_mib)) {
+                sums.entry(store).or_default().add(part);
+            }
+        }
+        sums
+    }
+
     /// Adds (or takes away) what the steps of `op` from `first` to before `end` change.
     fn count_influence(&mut self, op: &Operator, steps: std::ops::Range<usize>, add: bool) {
         for step in op.steps.get(steps).unwrap_or_default() {

@@ -257,7 +257,7 @@ mod tests {
     const ONE_LEFT: Unburied = Unburied::Regions { left: 1, such_as: RegionId(10) };
 
     fn reports(world: &World, id: u64, region_count: u32) {
-        world.stores.heartbeat(StoreId(id), StoreStats { region_count, ..StoreStats::default() }, world.now);
+        world.hear_store(StoreId(id), StoreStats { region_count, ..StoreStats::default() });
     }
 
     fn pass(world: &mut World, seconds: u64) {

@@ -98,7 +98,10 @@ pub enum Reason {
         refused: BTreeMap<&'static str, Vec<StoreId>>,
     },
     /// No peer can take the leadership that has to move first.
-    NoLeaderTarget,
+    NoLeaderTarget {
+        /// The stores that could but for the label property `reject-leader`, as far as whoever refused asked.
+        rejecting: Vec<StoreId>,
+    },
     /// The region has no leader that reports.
     NoLeader,
     /// A peer that must not be disturbed lags behind.
@@ -160,6 +163,11 @@ impl Wake {
 }
 
 impl Reason {
+    /// No peer can take the leadership, and nobody asked whether stores reject it.
+    pub fn no_leader_target() -> Self {
+        Self::NoLeaderTarget { rejecting: Vec::new() }
+    }
+
     /// The events that can end this refusal.
     pub fn wakes(&self) -> &'static [Wake] {
         match self {
@@ -172,7 +180,7 @@ impl Reason {
             Reason::ScheduleLimit(_) => &[Wake::OperatorEnd, Wake::Settings],
             Reason::NoTarget { .. } => &[Wake::Store, Wake::Settings],
             Reason::TargetBusy { .. } => &[Wake::Tokens, Wake::Store, Wake::Load],
-            Reason::NoLeaderTarget => &[Wake::Heartbeat, Wake::Store, Wake::Load],
+            Reason::NoLeaderTarget { .. } => &[Wake::Heartbeat, Wake::Store, Wake::Load, Wake::Settings],
             Reason::NoLeader | Reason::PendingPeer(_) => &[Wake::Heartbeat],
             Reason::Denied { .. } => &[Wake::Settings, Wake::Expiry],
             Reason::NoId => &[Wake::Tick],
@@ -192,7 +200,7 @@ impl Reason {
             Reason::ScheduleLimit(_) => "schedule-limit",
             Reason::NoTarget { .. } => "no-target",
             Reason::TargetBusy { .. } => "target-busy",
-            Reason::NoLeaderTarget => "no-leader-target",
+            Reason::NoLeaderTarget { .. } => "no-leader-target",
             Reason::NoLeader => "no-leader",
             Reason::PendingPeer(_) => "pending-peer",
             Reason::Denied { .. } => "denied",
@@ -222,8 +230,8 @@ pub(super) mod tests {
             Reason::StoreLimit { .. } => Reason::ScheduleLimit(ScheduleLimit::Replica),
             Reason::ScheduleLimit(_) => Reason::NoTarget { refused: BTreeMap::new() },
             Reason::NoTarget { .. } => Reason::TargetBusy { refused: BTreeMap::new() },
-            Reason::TargetBusy { .. } => Reason::NoLeaderTarget,
-            Reason::NoLeaderTarget => Reason::NoLeader,
+            Reason::TargetBusy { .. } => Reason::no_leader_target(),
+            Reason::NoLeaderTarget { .. } => Reason::NoLeader,
             Reason::NoLeader => Reason::PendingPeer(PeerId(1)),
             Reason::PendingPeer(_) => Reason::Denied { rule: "r".into() },
             Reason::Denied { .. } => Reason::SwitchedOff("enable-make-up-replica"),

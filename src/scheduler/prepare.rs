@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn store_says(world: &World, id: u64, region_count: u32) {
-        world.stores.heartbeat(StoreId(id), StoreStats { region_count, ..StoreStats::default() }, world.now);
+        world.hear_store(StoreId(id), StoreStats { region_count, ..StoreStats::default() });
     }
 
     #[test]

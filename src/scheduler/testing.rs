@@ -61,6 +61,8 @@ pub(super) struct World {
     pub(super) added: Vec<(Mono, Arc<Operator>)>,
     /// Stores that report no more.
     pub(super) silent: Vec<StoreId>,
+    /// Sizes of the disks that fill up with what the store holds; others are of 1 TiB and always half full.
+    pub(super) disks: BTreeMap<u64, u64>,
     /// Commands under way, by the time of their effect.
     under_way: BTreeMap<(Mono, u64), Command>,
     sent: u64,
@@ -94,6 +96,7 @@ impl World {
             node_takes: Duration::from_millis(20),
             added: Vec::new(),
             silent: Vec::new(),
+            disks: BTreeMap::new(),
             under_way: BTreeMap::new(),
             sent: 0,
             ids: Ids::default(),
@@ -119,6 +122,12 @@ impl World {
         self.report_store(id);
     }
 
+    /// Sets what a store should hold against others.
+    pub(super) fn set_weights(&mut self, id: u64, leader_weight: f64, region_weight: f64) {
+        let record = StoreRecord::clone(&self.stores.get(StoreId(id)).unwrap().record);
+        self.stores.put_record(Arc::new(StoreRecord { leader_weight, region_weight, ..record }), self.now);
+    }
+
     /// Sets the state of a store, keeping its labels, and tells the patrol.
     pub(super) fn set_state(&mut self, id: u64, state: StoreState) {
         let mut record = StoreRecord::clone(&self.stores.get(StoreId(id)).unwrap().record);
@@ -129,8 +138,18 @@ impl World {
     }
 
     pub(super) fn report_store(&self, id: u64) {
-        let stats = StoreStats { capacity: 1 << 40, available: 1 << 39, used_size: 1 << 38, ..StoreStats::default() };
-        self.stores.heartbeat(StoreId(id), stats, self.now);
+        let mut stats =
+            StoreStats { capacity: 1 << 40, available: 1 << 39, used_size: 1 << 38, ..StoreStats::default() };
+        if let Some(capacity) = self.disks.get(&id).copied() {
+            let used_size = self.regions.summary(StoreId(id)).region_size_mib << 20;
+            stats = StoreStats { capacity, available: capacity.saturating_sub(used_size), used_size, ..stats };
+        }
+        self.hear_store(StoreId(id), stats);
+    }
+
+    /// Takes a store heartbeat in, as the cluster does.
+    pub(super) fn hear_store(&self, id: StoreId, stats: StoreStats) {
+        self.stores.heartbeat(id, stats, self.regions.moved_mib(id), self.now);
     }
 
     pub(super) fn set_schedule(&mut self, change: impl FnOnce(&mut ScheduleConfig)) {

@@ -375,7 +375,7 @@ fn store_figures(app: &App, view: &ClusterView<'_>, store: &StoreInfo, sums: &St
         (StoreStatus::RegionSize, sums.region_size_mib as f64),
         (
             StoreStatus::RegionScore,
-            score::region_score(schedule, stats, store.avg_available, record.region_weight, sums.region_size_mib, 0),
+            score::region_score(schedule, score::Space::reported(store), record.region_weight, sums.region_size_mib, 0),
         ),
         (StoreStatus::LearnerCount, sums.learner_count as f64),
         (StoreStatus::WitnessCount, sums.witness_count as f64),

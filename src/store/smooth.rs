@@ -1,7 +1,7 @@
 //! Smoothing of the free space that stores report, so that a compaction does not set balancing off.
 //!
-//! Owns: the average that PD's region score is computed from (a Hull moving average over sixty entries, thirty reports, five minutes).
-//! Must not know: stores.
+//! Owns: the average that PD's region score is computed from (a Hull moving average over sixty entries, thirty reports, five minutes),
+//! of the free space and of what had come to the store by then. Must not know: stores.
 
 use std::collections::VecDeque;
 
@@ -43,7 +43,7 @@ impl WeightedAverage {
 
 /// A Hull moving average: follows a trend without lagging behind it as a plain average does.
 #[derive(Clone, Debug)]
-pub(super) struct HullAverage {
+struct HullAverage {
     half: WeightedAverage,
     whole: WeightedAverage,
     root: WeightedAverage,
@@ -60,10 +60,8 @@ impl Default for HullAverage {
 }
 
 impl HullAverage {
-    /// Adds a report, bytes.
-    #[allow(clippy::cast_precision_loss)]
-    pub(super) fn add(&mut self, bytes: u64) {
-        let value = bytes as f64;
+    /// Adds a value.
+    fn add(&mut self, value: f64) {
         for _ in 0..ENTRIES {
             self.half.add(value);
             self.whole.add(value);
@@ -71,10 +69,38 @@ impl HullAverage {
         }
     }
 
-    /// The average, bytes. It may overshoot after a jump; never below zero.
+    /// The average. It may overshoot after a jump.
+    fn value(&self) -> f64 {
+        self.root.value()
+    }
+}
+
+/// The free space of a store without sudden jumps, and how old a state of the store that is: both are averages over the same
+/// reports, so that what moved since can be reckoned in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Space {
+    available: HullAverage,
+    moved: HullAverage,
+}
+
+impl Space {
+    /// Adds a report: free bytes, and what had come to the store by then less what had gone, MiB.
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn add(&mut self, available: u64, moved_mib: i64) {
+        self.available.add(available as f64);
+        self.moved.add(moved_mib as f64);
+    }
+
+    /// Free bytes, never below zero.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub(super) fn value(&self) -> u64 {
-        self.root.value().max(0.0) as u64
+    pub(super) fn available(&self) -> u64 {
+        self.available.value().max(0.0) as u64
+    }
+
+    /// What had come to the store by the time of that, MiB.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(super) fn moved_mib(&self) -> i64 {
+        self.moved.value().round() as i64
     }
 }
 
@@ -84,12 +110,13 @@ mod tests {
 
     #[test]
     fn a_steady_value_is_its_own_average_from_the_first_report_on() {
-        let mut average = HullAverage::default();
-        assert_eq!(average.value(), 0);
+        let mut space = Space::default();
+        assert_eq!((space.available(), space.moved_mib()), (0, 0));
         for _ in 0..200 {
-            average.add(1_072_668_082_176);
-            let off = average.value().abs_diff(1_072_668_082_176);
+            space.add(1_072_668_082_176, -123_456_789);
+            let off = space.available().abs_diff(1_072_668_082_176);
             assert!(off <= 1, "{off}");
+            assert_eq!(space.moved_mib(), -123_456_789);
         }
     }
 
@@ -97,11 +124,11 @@ mod tests {
     fn a_jump_is_followed_as_in_the_recorded_scale_in() {
         // The free space of store 2 in the recording; PD's score there implies that 8.4117 GiB were missing.
         let (capacity, full) = (1_u64 << 40, 30_198_988_800);
-        let mut average = HullAverage::default();
+        let mut space = Space::default();
         for used in [full; 11].into_iter().chain([96 << 20; 6]) {
-            average.add(capacity - used);
+            space.add(capacity - used, 0);
         }
-        let missing = (capacity - average.value()) as f64 / (1_u64 << 30) as f64;
+        let missing = (capacity - space.available()) as f64 / (1_u64 << 30) as f64;
         assert!((missing - 8.4117).abs() < 1e-4, "{missing}");
     }
 
@@ -118,14 +145,26 @@ mod tests {
 
     #[test]
     fn a_fall_to_nothing_never_reads_below_zero() {
-        let mut average = HullAverage::default();
+        let mut space = Space::default();
         for _ in 0..60 {
-            average.add(1 << 40);
+            space.add(1 << 40, 0);
         }
         for _ in 0..60 {
-            average.add(0);
-            assert!(average.value() <= 1 << 40);
+            space.add(0, 0);
+            assert!(space.available() <= 1 << 40);
         }
-        assert_eq!(average.value(), 0);
+        assert_eq!(space.available(), 0);
+    }
+
+    #[test]
+    fn both_averages_are_of_the_same_age() {
+        // A store of which half goes away while it reports, at one byte a MiB.
+        let mut space = Space::default();
+        for at in 0..60_i64 {
+            let moved = -at.clamp(20, 40) * 1000;
+            space.add((1_000_000 - moved).unsigned_abs(), moved);
+            let off = (1_000_000 - space.moved_mib()).unsigned_abs().abs_diff(space.available());
+            assert!(off <= 1, "report {at}: {off}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{
     hot::{Rates, Smooth, Traffic},
-    smooth::HullAverage,
+    smooth::Space,
 };
 use crate::model::{Mono, Now, StoreId, StoreRecord, StoreState, StoreStats, Wall};
 
@@ -38,8 +38,12 @@ pub struct StoreInfo {
     pub pause_leader_out: u32,
     /// Free space without sudden jumps, bytes: what PD's region score is computed from. 0 until it reports.
     pub avg_available: u64,
-    /// The reports behind `avg_available`.
-    pub(super) available: Arc<HullAverage>,
+    /// What had come to it less what had gone when it last reported, MiB (see [`super::RegionIndex::moved_mib`]).
+    pub moved_mib: i64,
+    /// The same at the time that `avg_available` tells of: an average lags behind.
+    pub avg_moved_mib: i64,
+    /// The reports behind the averages.
+    pub(super) space: Arc<Space>,
     /// What it tells of its traffic, without noise: reads, writes.
     pub(super) traffic: Arc<StoreTraffic>,
 }
@@ -121,10 +125,10 @@ impl StoreInfo {
         self.stats.slow_score >= SLOW
     }
 
-    fn take_report(&mut self, stats: StoreStats, heard: Mono, at: Wall) {
-        let smooth = Arc::make_mut(&mut self.available);
-        smooth.add(stats.available);
-        self.avg_available = smooth.value();
+    fn take_report(&mut self, stats: StoreStats, moved_mib: i64, heard: Mono, at: Wall) {
+        let space = Arc::make_mut(&mut self.space);
+        space.add(stats.available, moved_mib);
+        (self.avg_available, self.avg_moved_mib, self.moved_mib) = (space.available(), space.moved_mib(), moved_mib);
         Arc::make_mut(&mut self.traffic).add(&stats);
         self.stats = Arc::new(stats);
         self.last_heartbeat = Some(heard);
@@ -212,14 +216,20 @@ impl StoreTable {
         self.change(|stores| stores.remove(&id));
     }
 
-    /// Takes a heartbeat in; `None` for an unknown store.
-    pub fn heartbeat(&self, id: StoreId, stats: StoreStats, now: Now) -> Option<Arc<StoreInfo>> {
-        self.update(id, |info| info.take_report(stats, now.mono, now.wall))
+    /// Takes a heartbeat in; `None` for an unknown store. `moved_mib`: what has come to it so far less what has gone.
+    pub fn heartbeat(&self, id: StoreId, stats: StoreStats, moved_mib: i64, now: Now) -> Option<Arc<StoreInfo>> {
+        self.update(id, |info| info.take_report(stats, moved_mib, now.mono, now.wall))
     }
 
     /// Takes in what another member knows of a store: its report, how long ago that came, and when. Nothing happens when the store is
     /// unknown, or has reported here since; gives whether it was taken.
-    pub fn copy_report(&self, id: StoreId, stats: &StoreStats, (silent, at): (Duration, Wall), now: Now) -> bool {
+    pub fn copy_report(
+        &self,
+        id: StoreId,
+        (stats, moved_mib): (&StoreStats, i64),
+        (silent, at): (Duration, Wall),
+        now: Now,
+    ) -> bool {
         let known = self.get(id);
         if known.is_none_or(|info| info.last_heartbeat.is_some() && info.last_heartbeat_wall >= at) {
             return false;
@@ -227,7 +237,7 @@ impl StoreTable {
         let heard = Mono(now.mono.0.saturating_sub(u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX)));
         // What is read from its peers is for who follows them.
         let stats = StoreStats { peers: Vec::new(), ..stats.clone() };
-        self.update(id, |info| info.take_report(stats, heard, at)).is_some()
+        self.update(id, |info| info.take_report(stats, moved_mib, heard, at)).is_some()
     }
 
     /// Changes one store (pauses of leader moves); `None` for an unknown store.
@@ -275,7 +285,7 @@ mod tests {
         let info = table.get(StoreId(1)).unwrap();
         assert_eq!(info.silence(Mono(0), at(110).mono), SECOND * 10, "before its first heartbeat: since it is known");
         assert_eq!(info.last_heartbeat_wall, Wall(77));
-        let info = table.heartbeat(StoreId(1), StoreStats::default(), at(200)).unwrap();
+        let info = table.heartbeat(StoreId(1), StoreStats::default(), 0, at(200)).unwrap();
         assert_eq!(info.silence(Mono(0), at(260).mono), SECOND * 60);
         assert_eq!(info.silence(at(250).mono, at(260).mono), SECOND * 10);
         assert_eq!(info.silence(at(250).mono, at(240).mono), Duration::ZERO);
@@ -284,7 +294,7 @@ mod tests {
     #[test]
     fn liveness_has_pds_bounds_and_one_heartbeat_ends_it() {
         let table = table();
-        let info = table.heartbeat(StoreId(1), StoreStats::default(), at(0)).unwrap();
+        let info = table.heartbeat(StoreId(1), StoreStats::default(), 0, at(0)).unwrap();
         let live = |info: &StoreInfo, seconds: u64| info.liveness(Mono(0), at(seconds).mono, MAX_DOWN);
         for (seconds, wanted, shown) in [
             (20, Liveness::Connected, "Up"),
@@ -297,7 +307,7 @@ mod tests {
             assert_eq!(live(&info, seconds), wanted, "{seconds}");
             assert_eq!(info.state_name(Mono(0), at(seconds).mono, MAX_DOWN), shown, "{seconds}");
         }
-        let info = table.heartbeat(StoreId(1), StoreStats::default(), at(5000)).unwrap();
+        let info = table.heartbeat(StoreId(1), StoreStats::default(), 0, at(5000)).unwrap();
         assert_eq!(live(&info, 5001), Liveness::Connected);
         let record = StoreRecord { state: StoreState::Offline, ..StoreRecord::clone(&info.record) };
         table.put_record(Arc::new(record), at(5001));
@@ -310,14 +320,14 @@ mod tests {
     fn a_record_keeps_what_was_reported_and_a_snapshot_stays_as_it_was() {
         let table = table();
         let stats = StoreStats { available: 1 << 30, region_count: 5, ..StoreStats::default() };
-        table.heartbeat(StoreId(1), stats.clone(), at(100)).unwrap();
+        table.heartbeat(StoreId(1), stats.clone(), 0, at(100)).unwrap();
         let before = table.snapshot();
         let record = StoreRecord { id: StoreId(1), address: "a:1".into(), ..StoreRecord::default() };
         table.put_record(Arc::new(record), at(110));
         let info = table.get(StoreId(1)).unwrap();
         assert_eq!((info.stats.region_count, info.avg_available, info.record.address.as_str()), (5, 1 << 30, "a:1"));
         assert_eq!(before[&StoreId(1)].record.address, "");
-        assert!(table.heartbeat(StoreId(9), stats, at(120)).is_none());
+        assert!(table.heartbeat(StoreId(9), stats, 0, at(120)).is_none());
         table.remove(StoreId(1));
         assert!(table.get(StoreId(1)).is_none() && before.len() == 1);
     }

@@ -32,7 +32,7 @@ use crate::{
     meta::{Command, ConfigChange, LimitKind, RuleRow, TtlItem},
     model::{Rule, StoreState, Wall},
     pdlog,
-    scheduler::placement::{DEFAULT_GROUP, DEFAULT_ID, RuleSet},
+    scheduler::placement::{DEFAULT_GROUP, DEFAULT_ID, RuleSet, RulesChange},
     telemetry::log::Level,
 };
 
@@ -246,11 +246,13 @@ async fn change(
     work_out: impl FnOnce(&Dynamic, &Surroundings) -> Result<Update, ConfigError>,
 ) -> Result<(), Problem> {
     let app = &request.app;
+    rules_unmet::is_strict(request)?;
     let _one_at_a_time = request.config_writes.lock().await;
     let old = present(app);
     let update = work_out(&old, &Surroundings::of(app))?;
     let level = update.log_level.as_ref().map(|word| Ok::<_, Problem>((read_level(word)?, word))).transpose()?;
     let changed = update.changed(&old);
+    check_default_rule(request, &update)?;
     let wanted = parts(app, &update, &changed)?;
     if wanted != ConfigChange::default() {
         app.propose(Command::ChangeConfig(Box::new(wanted.clone()))).await?;
@@ -279,16 +281,25 @@ fn parts(app: &App, update: &Update, changed: &BTreeSet<Part>) -> Result<ConfigC
     let config = changed.iter().any(|part| *part != Part::ClusterVersion);
     let config = config.then(|| update.next.to_json()).transpose().map_err(|e| ApiError::Invalid(e.to_string()))?;
     let version = changed.contains(&Part::ClusterVersion).then(|| update.next.cluster_version.clone());
-    let rules = update.default_rule.iter().map(|wanted| default_rule(app, wanted)).collect();
+    let rules = update.default_rule.iter().map(|wanted| rule_row(&default_rule(app, wanted))).collect();
     let limits = update.store_limits.iter().map(|(id, limits)| (*id, *limits)).collect();
     Ok(ConfigChange { config, version, rules, limits, ..ConfigChange::default() })
 }
 
-/// The change of rule `pd/default` that goes with a change of `replication`.
-fn default_rule(app: &App, wanted: &DefaultRule) -> RuleRow {
+/// With `berth-strict=true` a change of rule `pd/default` is refused when it cannot be met.
+fn check_default_rule(request: &Request, update: &Update) -> Result<(), Problem> {
+    let Some(wanted) = &update.default_rule else { return Ok(()) };
+    let rules = vec![Arc::new(default_rule(&request.app, wanted))];
+    let (next, touched) =
+        request.app.cluster.settings().rules.changed(&RulesChange { rules, ..RulesChange::default() })?;
+    rules_unmet::check(request, &next, &touched).map(|_| ())
+}
+
+/// Rule `pd/default` as it is to be after a change of `replication`.
+fn default_rule(app: &App, wanted: &DefaultRule) -> Rule {
     let made = RuleSet::default_rule(wanted.count, &wanted.location_labels, &wanted.isolation_level);
     let rules = app.cluster.settings().rules.clone();
-    let rule = match rules.get(DEFAULT_GROUP, DEFAULT_ID) {
+    match rules.get(DEFAULT_GROUP, DEFAULT_ID) {
         Some(old) => Rule {
             count: made.count,
             location_labels: made.location_labels,
@@ -297,9 +308,11 @@ fn default_rule(app: &App, wanted: &DefaultRule) -> RuleRow {
             ..Rule::clone(old)
         },
         None => made,
-    };
-    let json = compact(&RuleJson::from(&rule));
-    RuleRow { group: rule.group_id, id: rule.id, json }
+    }
+}
+
+fn rule_row(rule: &Rule) -> RuleRow {
+    RuleRow { group: rule.group_id.clone(), id: rule.id.clone(), json: compact(&RuleJson::from(rule)) }
 }
 
 /// The log line of one part.

@@ -2,14 +2,17 @@
 //!
 //! Owns: the JSON shape. Must not know: what `schedule=deny` means (`scheduler::checker::deny` tells).
 
+use std::{fmt::Write, time::Duration};
+
 use serde::Serialize;
 
-use super::{Answer, error::Problem, render::Reply, request::Request};
+use super::{Answer, berth::answer, error::Problem, request::Request};
 use crate::{
     api::rows::{self, SetBy},
     model::{RegionLabel, RegionLabelRule, Wall},
     scheduler::{
         checker::deny::{self, Scope},
+        explain::text::span,
         region_label::holds,
     },
 };
@@ -116,7 +119,41 @@ pub(super) fn list(request: &Request) -> Answer {
     let by = |id: &str| state.label_rules.get(id).and_then(|json| rows::label_set_by(json));
     let shown: Vec<_> = rules.by_ref().filter_map(|rule| show(rule, by(&rule.id), now, scope)).take(limit).collect();
     let next = shown.last().map(|rule| rule.id).filter(|_| rules.next().is_some());
-    Ok(Reply::ok(&ListJson { count, rules: shown, next }))
+    let list = ListJson { count, rules: shown, next };
+    answer(request, || text(&list), || &list)
+}
+
+/// A line for each rule, and one for each of its labels.
+fn text(list: &ListJson<'_>) -> String {
+    let mut out = format!("{} region label {}\n", list.count, if list.count == 1 { "rule" } else { "rules" });
+    for rule in &list.rules {
+        let by = rule.set_by.as_ref();
+        let by = by.map(|by| format!("set by {} from {} at {}", by.component, by.ip, by.at));
+        let by = by.unwrap_or_else(|| "nobody knows who set it".to_owned());
+        let ranges = match rule.data.as_slice() {
+            [one] => format!("keys {} to {}", or(&one.start_key, "from the first"), or(&one.end_key, "the last")),
+            many => format!("{} ranges", many.len()),
+        };
+        _ = writeln!(out, "  {} (index {}): {ranges}; {by}", rule.id, rule.index);
+        for label in &rule.labels {
+            let seconds = label.seconds_left.map(|left| u64::try_from(left).unwrap_or(0));
+            let ends = seconds.map_or_else(
+                || "holds until it is deleted".to_owned(),
+                |seconds| format!("ends in {}", span(Duration::from_secs(seconds))),
+            );
+            let held =
+                if label.holds.is_empty() { String::new() } else { format!("; keeps from {}", label.holds.join(", ")) };
+            _ = writeln!(out, "    {}={}: {ends}{held}", label.key, label.value);
+        }
+    }
+    if let Some(next) = list.next {
+        _ = writeln!(out, "  more: ?after={next}");
+    }
+    out
+}
+
+fn or(key: &str, word: &str) -> String {
+    if key.is_empty() { word.to_owned() } else { key.to_owned() }
 }
 
 #[cfg(test)]
@@ -142,6 +179,13 @@ mod tests {
         assert_eq!(
             super::super::render::compact(&shown),
             r#"{"id":"keep-still","index":0,"labels":[{"key":"schedule","value":"deny","seconds_left":90,"expires_at":"2026-11-22T12:55:46Z","holds":["balance","merge","scatter"]},{"key":"merge_option","value":"deny"}],"set_by":{"component":"lightning","ip":"10.0.0.9","at":"2026-11-22T12:54:16Z"},"data":[]}"#
+        );
+        let list = ListJson { count: 2, rules: shown.into_iter().collect(), next: Some("keep-still") };
+        assert_eq!(
+            text(&list),
+            "2 region label rules\n  keep-still (index 0): 0 ranges; set by lightning from 10.0.0.9 at 2026-11-22T12:54:16Z\n    \
+             schedule=deny: ends in 1m 30s; keeps from balance, merge, scatter\n    merge_option=deny: holds until it is \
+             deleted\n  more: ?after=keep-still\n"
         );
         assert!(show(&RegionLabelRule::default(), None, now, Scope::All).is_none());
         let other = RegionLabelRule { labels: rule.labels[1..].to_vec(), ..rule.clone() };

@@ -182,6 +182,7 @@ impl Patch {
 
     /// Checks the change as a whole and has it agreed. A change of PD's default rule also changes `max-replicas`.
     pub(super) async fn commit(mut self, request: &Request) -> Result<(), Problem> {
+        rules_unmet::is_strict(request)?;
         let app = &request.app;
         let _one_at_a_time = request.config_writes.lock().await;
         let now = current(request);

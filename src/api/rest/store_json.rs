@@ -207,8 +207,7 @@ impl<'a> View<'a> {
             region_weight: record.region_weight,
             region_score: score::region_score(
                 &self.schedule,
-                stats,
-                info.avg_available,
+                score::Space::reported(info),
                 record.region_weight,
                 summary.region_size_mib,
                 0,

@@ -78,6 +78,6 @@ fn one(
             }
         }
     }
-    round.refuse(store, Why::Region(Reason::NoLeaderTarget));
+    round.refuse(store, Why::Region(Reason::no_leader_target()));
     None
 }

@@ -4,18 +4,20 @@
 use super::{
     config::Grant,
     dice::Dice,
-    leader::{TRIES, candidates, transfer},
+    leader::{TRIES, candidates, choice, transfer},
     pick::{draw, is_calm},
     round::{Input, Round, Why},
+    weigh::{Measure, Scale},
 };
 use crate::{
-    scheduler::operator::{Kind, Priority},
+    scheduler::operator::{Kind, Operator, Priority},
     store::Held,
 };
 
 /// One transfer to each of its stores.
 pub(super) fn leaders(input: &Input<'_>, config: &Grant, dice: &mut Dice) -> Round {
     let mut round = Round::default();
+    let scale = Scale::new(*input, Measure::Leaders);
     for (store, ranges) in &config.stores {
         for _ in 0..TRIES {
             let Some(region) = draw(input, dice, *store, Held::Follower, &ranges.0) else {
@@ -32,7 +34,8 @@ pub(super) fn leaders(input: &Input<'_>, config: &Grant, dice: &mut Dice) -> Rou
                 if !candidates(input, &region).iter().any(|s| s.id() == *store) {
                     return Err(Why::NoTarget);
                 }
-                transfer(input, &region, *store, Kind::LEADER, Priority::High)
+                let op = transfer(input, &region, *store, Kind::LEADER, Priority::High)?;
+                Ok(Operator { choice: Some(choice(input, &scale, &region, *store)), ..op })
             });
             match found {
                 Ok(op) => {

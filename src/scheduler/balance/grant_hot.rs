@@ -6,10 +6,11 @@
 use super::{
     config::GrantHot,
     dice::Dice,
-    leader::{candidates, transfer},
+    leader::{candidates, choice, transfer},
     pick::{is_idle, is_let, whole_fit},
-    region::{Heir, move_peer, target_refusal},
+    region::{Heir, choice_by_chance, move_peer, target_refusal},
     round::{Input, Round, Why, leader_source_refusal, peer_source_refusal},
+    weigh::{Measure, Scale},
 };
 use crate::{
     model::{Region, StoreId, names::desc},
@@ -75,7 +76,9 @@ fn lead(input: &Input<'_>, to: StoreId, region: &Region, source: &StoreInfo) -> 
         return Err(Why::NoTarget);
     }
     let input = &Input { name: desc::GRANT_HOT_LEADER, ..*input };
-    transfer(input, region, to, Kind::LEADER, Priority::High)
+    let op = transfer(input, region, to, Kind::LEADER, Priority::High)?;
+    let scale = Scale::new(*input, Measure::Leaders);
+    Ok(Operator { choice: Some(choice(input, &scale, region, to)), ..op })
 }
 
 fn bring(
@@ -99,5 +102,6 @@ fn bring(
     let input = &Input { name: desc::GRANT_HOT_MOVE, ..*input };
     let mut op = move_peer(input, region, &fit, (old, *target), Kind::REGION | Kind::LEADER, Heir::Any)?;
     op.priority = Priority::High;
+    op.choice = Some(choice_by_chance(input, (region, &fit), source, *target));
     Ok(op)
 }

@@ -49,8 +49,10 @@ impl Leaders<'_> {
     pub(super) fn run(mut self, batch: usize, dice: &mut Dice) -> Round {
         let (mut sources, mut targets) = self.stores();
         while self.round.ops.len() < batch && self.looks > 0 {
-            let Some(source) = sources.iter().max_by_key(|s| (self.scale.rank(s), s.id())).cloned() else { break };
-            let Some(target) = targets.iter().min_by_key(|s| (self.scale.rank(s), s.id())).cloned() else { break };
+            let Some(source) = sources.iter().max_by_key(|s| (self.scale.giving(s), s.id())).cloned() else { break };
+            let Some(target) = targets.iter().min_by_key(|s| (self.scale.taking(s, None), s.id())).cloned() else {
+                break;
+            };
             if !self.scale.differs(&source, &target) {
                 self.round.refuse(source.id(), Why::Score);
                 self.round.refuse(target.id(), Why::Score);
@@ -133,7 +135,8 @@ impl Leaders<'_> {
             return Err(Why::Region(Reason::OperatorRunning(region.id())));
         }
         let candidates = candidates(self.input, region).into_iter().filter(|s| only.is_none_or(|id| s.id() == id));
-        let target = candidates.min_by_key(|s| (self.scale.rank(s), s.id())).ok_or(Why::NoTarget)?;
+        let best = candidates.min_by_key(|s| (self.scale.taking(s, Some(region)), s.id()));
+        let target = best.ok_or(Why::NoTarget)?;
         let (from, to) = self.scale.weigh(region, source, target)?;
         let mut op = transfer(self.input, region, target.id(), self.kind, Priority::Medium)?;
         op.info.insert("sourceScore".to_owned(), from.text());
@@ -165,9 +168,19 @@ pub(super) fn target_refusal(input: &Input<'_>, region: &Region, store: &StoreIn
 
 /// How `chosen` was found among the stores of the region's other voters, for whoever asks about the operator.
 pub(super) fn choice(input: &Input<'_>, scale: &Scale<'_>, region: &Region, chosen: StoreId) -> Box<Choice> {
+    choice_by(input, region, chosen, |store| scale.rank(store).points())
+}
+
+/// The same for stores that `score` puts in order; less is better.
+pub(super) fn choice_by(
+    input: &Input<'_>,
+    region: &Region,
+    chosen: StoreId,
+    score: impl Fn(&StoreInfo) -> f64,
+) -> Box<Choice> {
     let judged = well_voters(input, region).map(|store| {
         let refusal = target_refusal(input, region, store);
-        (store.id(), refusal.map_or_else(|| Ok(scale.rank(store).points()), Err))
+        (store.id(), refusal.map_or_else(|| Ok(score(store)), Err))
     });
     Box::new(Choice::of(chosen, judged))
 }

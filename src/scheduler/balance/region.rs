@@ -48,7 +48,7 @@ pub(super) struct Peers<'a> {
 impl<'a> Peers<'a> {
     pub(super) fn run(mut self, dice: &mut Dice) -> Round {
         let mut sources = self.ranked();
-        let least = sources.last().cloned();
+        let least = sources.iter().min_by_key(|(_, s)| (self.scale.taking(s, None), s.id())).cloned();
         sources.retain(|(_, store)| match peer_source_refusal(self.input.view, self.input.budget, store) {
             None => true,
             Some(why) => {
@@ -58,7 +58,7 @@ impl<'a> Peers<'a> {
         });
         let mut looks = LOOKS;
         for (_, source) in sources {
-            // When the emptiest of all would not take a mean region from here, nobody would take one from a store less full.
+            // When the first to take would not take a mean region from here, nobody would take one from a later store.
             if least.as_ref().is_none_or(|(_, least)| !self.scale.differs(&source, least)) {
                 self.round.refuse(source.id(), Why::Score);
                 break;
@@ -74,10 +74,10 @@ impl<'a> Peers<'a> {
         self.round
     }
 
-    /// The stores that hold something or could, the fullest first.
+    /// The stores that hold something or could, the first to give first.
     fn ranked(&self) -> Vec<(Score, Arc<StoreInfo>)> {
         let live = self.input.view.stores.values().filter(|s| filter::state_refusal(self.input.view, s).is_none());
-        let mut ranked: Vec<_> = live.map(|s| (self.scale.rank(s), s.clone())).collect();
+        let mut ranked: Vec<_> = live.map(|s| (self.scale.giving(s), s.clone())).collect();
         ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.id().cmp(&b.1.id())));
         ranked
     }
@@ -117,13 +117,13 @@ impl<'a> Peers<'a> {
         whole_fit(self.input, region)
     }
 
-    /// The move of one region's peer from `source` to the emptiest store that may take it.
+    /// The move of one region's peer from `source` to the store that may take it and is the emptiest with it.
     fn transfer(&mut self, region: &Region, fit: &RegionFit, source: &StoreInfo) -> Result<Operator, Why> {
         let view = self.input.view;
         let old = region.meta.peer_on(source.id()).ok_or(Why::NoRegion)?;
         let mut best: Option<((Score, StoreId), &StoreInfo)> = None;
         for store in view.stores.values().map(AsRef::as_ref).filter(|s| s.id() != source.id()) {
-            let rank = (self.scale.rank(store), store.id());
+            let rank = (self.scale.taking(store, Some(region)), store.id());
             if best.as_ref().is_some_and(|(least, _)| *least <= rank) {
                 continue;
             }
@@ -137,21 +137,38 @@ impl<'a> Peers<'a> {
         let mut op = move_peer(self.input, region, fit, (old, target.id()), self.kind, Heir::Any)?;
         op.info.insert("sourceScore".to_owned(), from.text());
         op.info.insert("targetScore".to_owned(), to.text());
-        op.choice = Some(Box::new(self.choice(region, fit, source, target.id())));
+        let score = |store: &StoreInfo| self.scale.rank(store).points();
+        op.choice = Some(choice_by(self.input, (region, fit), source, target.id(), score));
         Ok(op)
     }
+}
 
-    /// How `chosen` was found, for whoever asks about the operator.
-    fn choice(&self, region: &Region, fit: &RegionFit, source: &StoreInfo, chosen: StoreId) -> Choice {
-        let others = self.input.view.stores.values().map(AsRef::as_ref).filter(|s| s.id() != source.id());
-        Choice::of(
-            chosen,
-            others.map(|store| {
-                let refusal = target_refusal(self.input, region, fit, source, store);
-                (store.id(), refusal.map_or_else(|| Ok(self.scale.rank(store).points()), Err))
-            }),
-        )
-    }
+/// How `chosen` was found for the peer of `region` on `source`, for whoever asks about the operator. `score` puts stores in order;
+/// less is better.
+pub(super) fn choice_by(
+    input: &Input<'_>,
+    (region, fit): (&Region, &RegionFit),
+    source: &StoreInfo,
+    chosen: StoreId,
+    score: impl Fn(&StoreInfo) -> f64,
+) -> Box<Choice> {
+    let others = input.view.stores.values().map(AsRef::as_ref).filter(|s| s.id() != source.id());
+    let judged = others.map(|store| {
+        let refusal = target_refusal(input, region, fit, source, store);
+        (store.id(), refusal.map_or_else(|| Ok(score(store)), Err))
+    });
+    Box::new(Choice::of(chosen, judged))
+}
+
+/// The same for a store that chance chose: the scores tell how full the others are.
+pub(super) fn choice_by_chance(
+    input: &Input<'_>,
+    of: (&Region, &RegionFit),
+    source: &StoreInfo,
+    chosen: StoreId,
+) -> Box<Choice> {
+    let scale = Scale::new(*input, Measure::Peers);
+    choice_by(input, of, source, chosen, |store| scale.rank(store).points())
 }
 
 /// Who leads after the move of a peer that leads.

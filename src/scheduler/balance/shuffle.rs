@@ -3,10 +3,11 @@
 use super::{
     config::{ROLES, ShuffleLeader, ShuffleRegion},
     dice::Dice,
-    leader::{TRIES, candidates, transfer},
+    leader::{TRIES, candidates, choice, transfer},
     pick::{draw, may_balance, whole_fit},
-    region::{Heir, move_peer, target_refusal},
+    region::{Heir, choice_by_chance, move_peer, target_refusal},
     round::{Input, Round, Why, peer_source_refusal},
+    weigh::{Measure, Scale},
 };
 use crate::{
     model::{Region, StoreId},
@@ -36,7 +37,9 @@ pub(super) fn leaders(input: &Input<'_>, config: &ShuffleLeader, dice: &mut Dice
             if !candidates(input, &region).iter().any(|s| s.id() == target) {
                 return Err(Why::NoTarget);
             }
-            transfer(input, &region, target, Kind::ADMIN | Kind::LEADER, Priority::Low)
+            let op = transfer(input, &region, target, Kind::ADMIN | Kind::LEADER, Priority::Low)?;
+            let scale = Scale::new(*input, Measure::Leaders);
+            Ok(Operator { choice: Some(choice(input, &scale, &region, target)), ..op })
         });
         match found {
             Ok(op) => {
@@ -92,5 +95,6 @@ fn transfer_peer(input: &Input<'_>, region: &Region, source: &StoreInfo, dice: &
     let target = dice.one(&fitting).ok_or(Why::NoTarget)?;
     let mut op = move_peer(input, region, &fit, (old, *target), Kind::REGION, Heir::Any)?;
     op.priority = Priority::Low;
+    op.choice = Some(choice_by_chance(input, (region, &fit), source, *target));
     Ok(op)
 }

@@ -3,7 +3,7 @@
 use super::{
     dice::Dice,
     pick::{is_idle, is_let, whole_fit},
-    region::{Heir, move_peer, target_refusal},
+    region::{Heir, choice_by_chance, move_peer, target_refusal},
     round::{Input, Round, Why, peer_source_refusal},
 };
 use crate::{
@@ -58,5 +58,6 @@ fn shuffle(input: &Input<'_>, source: StoreId, region: RegionId, dice: &mut Dice
     let input = &Input { name: desc::RANDOM_MOVE_HOT_LEADER, ..*input };
     let mut op = move_peer(input, &region, &fit, (old, *target), Kind::REGION | Kind::LEADER, Heir::Successor)?;
     op.priority = Priority::Low;
+    op.choice = Some(choice_by_chance(input, (&region, &fit), source, *target));
     Ok(op)
 }

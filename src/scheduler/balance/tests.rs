@@ -140,7 +140,7 @@ fn every_refusal_names_the_store_and_the_cause() {
         let mut stats =
             StoreStats { capacity: 1 << 40, available: 1 << 39, used_size: 1 << 38, ..StoreStats::default() };
         change(&mut stats);
-        world.stores.heartbeat(StoreId(4), stats, world.now);
+        world.hear_store(StoreId(4), stats);
     };
     let region = Kind::BalanceRegion;
     let filter = Why::Filter;
@@ -268,7 +268,7 @@ fn slow_and_stopping_stores_lose_their_leaders() {
     let report = |world: &World, id: u64, slow_score: u64, is_stopping: bool| {
         let stats =
             StoreStats { capacity: 1 << 40, available: 1 << 39, slow_score, is_stopping, ..StoreStats::default() };
-        world.stores.heartbeat(StoreId(id), stats, world.now);
+        world.hear_store(StoreId(id), stats);
     };
     report(&world, 1, 79, false);
     assert!(once(&mut world, &plain(Kind::EvictSlowStore), 1).0.is_empty());
@@ -290,7 +290,7 @@ fn a_slow_store_gets_its_leaders_back_after_it_was_well_for_long() {
         for id in 1..=3 {
             let slow_score = if id == 1 { slow_score } else { 1 };
             let stats = StoreStats { capacity: 1 << 40, available: 1 << 39, slow_score, ..StoreStats::default() };
-            world.stores.heartbeat(StoreId(id), stats, world.now);
+            world.hear_store(StoreId(id), stats);
         }
         world.schedule(&mut schedulers);
         schedulers.leader_pauses().contains_key(&StoreId(1))
@@ -426,10 +426,15 @@ fn ten_skewed_starts_become_even_and_then_nothing_moves_for_an_hour() {
         let moved = run_for(&mut world, &mut schedulers, Duration::from_secs(600));
         let leaders = spread(&world, stores, |w, s| w.regions.summary(s).leader_count);
         let peers = spread(&world, stores, |w, s| w.regions.summary(s).region_count);
-        assert!(leaders.1 - leaders.0 <= 10, "start {start}: leaders {leaders:?} after {moved:?}");
-        assert!(peers.1 - peers.0 <= 6, "start {start}: peers {peers:?} after {moved:?}");
+        assert!(leaders.1 - leaders.0 <= 15, "start {start}: leaders {leaders:?} after {moved:?}");
+        assert!(peers.1 - peers.0 <= 3, "start {start}: peers {peers:?} after {moved:?}");
         for at in 1..=regions {
             let region = world.get(at * 10);
+            // Twice the tolerance at most lies between a leader's store and those that have a voter of its region.
+            let led = |store: StoreId| world.regions.summary(store).leader_count;
+            let most = led(region.leader_store().unwrap());
+            let least = region.peers().iter().map(|p| led(p.store)).min().unwrap();
+            assert!(most - least.min(most) <= 10, "start {start}, region {at}: {least} and {most} after {moved:?}");
             let rules = world.settings.rules.for_region(&region);
             assert!(fit(&region, rules, &world.stores.snapshot()).is_satisfied(), "start {start}, region {at}");
         }
@@ -621,3 +626,4 @@ mod deny;
 mod history;
 mod reject_leader;
 mod rules_off;
+mod uneven;

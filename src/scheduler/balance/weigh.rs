@@ -13,7 +13,8 @@ use crate::{
     model::{KeyRange, Region, StoreId},
     scheduler::{
         operator::{Operator, StoreInfluence},
-        score::{Score, leader_score, region_score},
+        score::{Score, Space, leader_score, region_score},
+        view::ClusterView,
     },
     store::StoreInfo,
 };
@@ -43,6 +44,16 @@ struct Load {
     leader_mib: u64,
     peers: u64,
     peer_mib: u64,
+    space: Space,
+}
+
+impl Load {
+    /// Sets the disk as it is by now, the share of what counts here in it.
+    fn see_disk(&mut self, view: &ClusterView<'_>, store: &StoreInfo) {
+        let size = view.regions.summary(store.id()).region_size_mib;
+        let space = Space::now(store, size, view.regions.moved_mib(store.id()));
+        self.space = space.of_part(self.peer_mib, size);
+    }
 }
 
 /// The scale of one round.
@@ -50,7 +61,7 @@ pub(super) struct Scale<'a> {
     input: Input<'a>,
     measure: Measure,
     loads: BTreeMap<StoreId, Load>,
-    /// What this round proposes so far.
+    /// What waits for tokens or room, and what this round proposes so far.
     proposed: BTreeMap<StoreId, StoreInfluence>,
     /// Mean size of a region, MiB.
     mean_mib: i64,
@@ -71,6 +82,7 @@ impl<'a> Scale<'a> {
                 leader_mib: s.leader_size_mib,
                 peers: s.region_count,
                 peer_mib: s.region_size_mib,
+                ..Load::default()
             };
             loads.insert(*id, load);
         }
@@ -87,12 +99,18 @@ impl<'a> Scale<'a> {
                 leader_mib: s.leader_size_mib,
                 peers: s.peer_count,
                 peer_mib: s.peer_size_mib,
+                ..Load::default()
             }
         };
         Self::of(input, measure, input.view.stores.keys().map(|id| (*id, load(id))).collect())
     }
 
-    fn of(input: Input<'a>, measure: Measure, loads: BTreeMap<StoreId, Load>) -> Self {
+    fn of(input: Input<'a>, measure: Measure, mut loads: BTreeMap<StoreId, Load>) -> Self {
+        if measure == Measure::Peers {
+            for (id, load) in &mut loads {
+                input.view.stores.get(id).inspect(|store| load.see_disk(input.view, store));
+            }
+        }
         let schedule = &input.view.settings.schedule;
         let counts = measure == Measure::Leaders && schedule.leader_schedule_policy == "count";
         let most = loads.values().map(|l| l.peers).max().unwrap_or(0);
@@ -103,7 +121,7 @@ impl<'a> Scale<'a> {
         };
         let (size, count) = loads.values().fold((0, 0), |(size, count), l| (size + l.peer_mib, count + l.peers));
         let mean_mib = i64::try_from(size.checked_div(count).unwrap_or(0)).unwrap_or(0).max(1);
-        Self { input, measure, loads, proposed: BTreeMap::new(), mean_mib, tolerance, counts }
+        Self { input, measure, loads, proposed: input.budget.waiting_influence(), mean_mib, tolerance, counts }
     }
 
     /// A proposal of this round counts from here on.
@@ -133,16 +151,25 @@ impl<'a> Scale<'a> {
                 let policy = &schedule.leader_schedule_policy;
                 leader_score(policy, load.leaders, load.leader_mib, record.leader_weight, delta)
             }
-            Measure::Peers => {
-                let (weight, available) = (record.region_weight, store.avg_available);
-                region_score(schedule, &store.stats, available, weight, load.peer_mib, delta)
-            }
+            Measure::Peers => region_score(schedule, load.space, record.region_weight, load.peer_mib, delta),
         })
     }
 
     /// The score of a store as it will be.
     pub(super) fn rank(&self, store: &StoreInfo) -> Score {
         self.score(store, self.coming(store.id()))
+    }
+
+    /// The score of a store as it will be when it gives a region of the mean size: who has the highest is the first to give. (With weights
+    /// and disks that differ, that need not be the fullest.)
+    pub(super) fn giving(&self, store: &StoreInfo) -> Score {
+        self.score(store, self.coming(store.id()).saturating_sub(self.tolerated(self.mean_mib)))
+    }
+
+    /// The same when it takes `region`, or one of the mean size: who has the lowest is the first to take.
+    pub(super) fn taking(&self, store: &StoreInfo, region: Option<&Region>) -> Score {
+        let size_mib = region.map_or(self.mean_mib, |region| self.size_of(region));
+        self.score(store, self.coming(store.id()).saturating_add(self.tolerated(size_mib)))
     }
 
     /// Whether taking a region of at least the mean size from one store to the other would be worth it: when not, no region is.
@@ -152,12 +179,23 @@ impl<'a> Scale<'a> {
 
     /// The scores between which `region` would move, when that is worth it.
     pub(super) fn weigh(&self, region: &Region, source: &StoreInfo, target: &StoreInfo) -> Result<(Score, Score), Why> {
-        self.compare(i64::try_from(region.size_mib).unwrap_or(i64::MAX).max(self.mean_mib), source, target)
+        self.compare(self.size_of(region), source, target)
+    }
+
+    fn size_of(&self, region: &Region) -> i64 {
+        i64::try_from(region.size_mib).unwrap_or(i64::MAX).max(self.mean_mib)
+    }
+
+    /// By how much more or less stores may hold before a region of this size moves.
+    fn tolerated(&self, size_mib: i64) -> i64 {
+        #[allow(clippy::cast_possible_truncation)] // saturates, as wanted
+        let tolerated = if self.counts { self.tolerance as i64 } else { (size_mib as f64 * self.tolerance) as i64 };
+        // With less than half of what moves (a `tolerant-size-ratio` may be that small) it would move to and fro.
+        tolerated.max(if self.counts { 1 } else { size_mib / 2 + 1 })
     }
 
     fn compare(&self, size_mib: i64, source: &StoreInfo, target: &StoreInfo) -> Result<(Score, Score), Why> {
-        #[allow(clippy::cast_possible_truncation)] // saturates, as wanted
-        let tolerated = if self.counts { self.tolerance as i64 } else { (size_mib as f64 * self.tolerance) as i64 };
+        let tolerated = self.tolerated(size_mib);
         let amplified = if self.measure == Measure::Peers { UNDER_WAY } else { 1 };
         let coming = |store: &StoreInfo| self.coming(store.id()).saturating_abs().saturating_mul(amplified);
         let from = self.score(source, coming(source).saturating_add(tolerated).saturating_neg());

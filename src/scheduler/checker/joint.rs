@@ -24,7 +24,7 @@ pub(super) fn reason(error: BuildError) -> Reason {
         BuildError::NoId => Reason::NoId,
         // The builder's words for: no peer that stays may lead.
         BuildError::Refused(text) if text == "no valid leader" || text.ends_with("target leader is not allowed") => {
-            Reason::NoLeaderTarget
+            Reason::no_leader_target()
         }
         BuildError::Refused(text) => Reason::Build(text),
     }

@@ -244,7 +244,7 @@ impl Checker<'_> {
             }
             (RuleRole::Leader, _) if !leads => {
                 if !self.may_lead(peer) {
-                    return Err(Reason::NoLeaderTarget);
+                    return Err(self.no_leader_among(std::slice::from_ref(peer)));
                 }
                 ("fix-leader-role", Builder::set_leader)
             }
@@ -264,8 +264,18 @@ impl Checker<'_> {
         self.room()?;
         let healthy = |p: &Peer| !self.region.is_down(p.id) && !self.region.is_pending(p.id);
         let may = |p: &&Peer| p.id != leader.id && healthy(p) && self.may_lead(p);
-        let next = self.region.peers().iter().find(may).ok_or(Reason::NoLeaderTarget)?;
+        let next = self.region.peers().iter().find(may).ok_or_else(|| self.no_leader_among(self.region.peers()))?;
         self.builder("fix-follower-role").set_leader(next.store).build(Kind::default()).map_err(joint::reason)
+    }
+
+    /// None of these peers may lead: with the stores that only the label property `reject-leader` keeps from it.
+    fn no_leader_among(&self, peers: &[Peer]) -> Reason {
+        let rejects = |p: &&Peer| {
+            let store = self.view.stores.get(&p.store);
+            let refusal = store.and_then(|store| filter::leader_refusal(self.view, store));
+            p.role.votes() && !p.is_witness && refusal == Some(filter::Refusal::RejectLeader)
+        };
+        Reason::NoLeaderTarget { rejecting: peers.iter().filter(rejects).map(|p| p.store).collect() }
     }
 
     /// Whether the rules let this peer lead and its store can take a leader now.

@@ -13,7 +13,7 @@ use crate::{
     config::{BerthConfig, DenyScope},
     model::{
         LabelConstraint, LabelOp, Peer, PeerId, Region, RegionLabel, RegionLabelRule, Role, Rule, RuleRole, StoreId,
-        StoreState,
+        StoreLabel, StoreState,
     },
     scheduler::{
         controller::journal::By,
@@ -152,6 +152,13 @@ fn roles_are_mended_by_pds_names() {
     assert_eq!(say(&mut w, &World::region(1, &[1, 2, 3])), "fix-leader-role (leader)");
     w.set_rules(vec![rule("f", RuleRole::Follower, 1, Some("z1")), rule("v", RuleRole::Voter, 2, Some("z2"))]);
     assert_eq!(say(&mut w, &World::region(1, &[1, 2, 3])), "fix-follower-role (leader)");
+    w.settings.reject_leader = [StoreLabel { key: "zone".into(), value: "z2".into() }].into();
+    w.with_view(|view, controller, _, _| {
+        let outcome = check(view, controller, &World::region(1, &[1, 2, 3]));
+        let Outcome::Blocked(Reason::NoLeaderTarget { rejecting }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(rejecting, [2, 3].map(StoreId), "what keeps them from it is told");
+    });
+    w.settings.reject_leader = Arc::default();
     w.set_rules(vec![rule("n", RuleRole::Learner, 1, Some("z1")), rule("v", RuleRole::Voter, 2, Some("z2"))]);
     assert_eq!(say(&mut w, &World::region(1, &[2, 3, 1])), "fix-demote-voter (unknown)");
 }
@@ -263,7 +270,7 @@ fn refusals_name_the_filter_and_tell_lasting_from_passing() {
     w.set_state(5, StoreState::Tombstone);
     w.set_limits(4, 0.001, 15.0);
     let stats = crate::model::StoreStats { is_busy: true, capacity: 1 << 40, available: 1 << 39, ..Default::default() };
-    w.stores.heartbeat(StoreId(4), stats, w.now);
+    w.hear_store(StoreId(4), stats);
     w.with_view(|view, controller, _, _| {
         let Outcome::Blocked(Reason::TargetBusy { refused }) = check(view, controller, &World::region(1, &[1, 2, 3]))
         else {

@@ -49,7 +49,8 @@ impl Cluster {
 /// Whether anything but rules and labels changed: what waits for settings may wait for any of it.
 pub(super) fn configured_otherwise(old: &Settings, new: &Settings) -> bool {
     let of = |s: &Settings| {
-        (Arc::clone(&s.schedule), Arc::clone(&s.replication), Arc::clone(&s.berth), s.version.clone(), s.table_keys)
+        let parts = (Arc::clone(&s.schedule), Arc::clone(&s.replication), Arc::clone(&s.berth));
+        (parts, Arc::clone(&s.reject_leader), s.version.clone(), s.table_keys)
     };
     of(old) != of(new)
 }

@@ -15,10 +15,10 @@ use crate::{
 };
 
 impl Cluster {
-    /// The rules in force that cannot be met now.
+    /// The rules in force that cannot be met now: while placement rules are off, the one that stands in for them.
     pub fn unmet_rules(&self, now: Now) -> Vec<Unmet> {
         self.with_view(now, |view| {
-            let segments: Vec<_> = view.settings.rules.segments().collect();
+            let segments: Vec<_> = view.settings.placement().segments().collect();
             find(view, segments.iter().map(|(range, rules)| (range, *rules)))
         })
     }

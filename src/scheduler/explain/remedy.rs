@@ -46,7 +46,13 @@ fn of_reason(group: &Group, reason: &Reason) -> String {
             )
         }
         Reason::NoTarget { .. } | Reason::TargetBusy { .. } => of_filters(group),
-        Reason::NoLeaderTarget => leaders(),
+        Reason::NoLeaderTarget { rejecting } if !rejecting.is_empty() => format!(
+            "take a label of {} out of the label property reject-leader (POST /pd/api/v1/config/label-property \
+             {{\"action\":\"delete\",\"type\":\"reject-leader\",\"label-key\":K,\"label-value\":V}}), or {}",
+            store_list(rejecting),
+            leaders()
+        ),
+        Reason::NoLeaderTarget { .. } => leaders(),
         Reason::Build(text) if text.contains("leader") => leaders(),
         Reason::NoLeader => {
             "see that a majority of the peers of these regions runs; they elect a leader by themselves".to_owned()

@@ -442,3 +442,19 @@ fn every_answer_has_a_sentence_a_remedy_and_a_row_in_the_documentation() {
         }
     }
 }
+
+#[test]
+fn the_label_property_that_keeps_leaders_off_is_named_with_its_remedy() {
+    let say = |rejecting: Vec<StoreId>| {
+        let mut groups = Groups::default();
+        groups.add(RegionId(1), &Why::Blocked(Reason::NoLeaderTarget { rejecting }.into()), Mono::default());
+        let group = groups.into_sorted().remove(0);
+        (group.detail.clone(), group.says(), remedy(&group))
+    };
+    let (detail, says, told) = say([2, 3].map(StoreId).into());
+    assert_eq!(detail, "reject-leader");
+    assert!(says.ends_with("reject-leader names stores 2, 3"), "{says}");
+    assert!(told.starts_with("take a label of stores 2, 3 out of the label property reject-leader"), "{told}");
+    let (detail, says, told) = say(vec![]);
+    assert!(detail.is_empty() && !says.contains("reject") && !told.contains("reject"), "{says}: {told}");
+}

@@ -183,6 +183,7 @@ fn reason_detail(reason: &Reason) -> String {
         Reason::NoTarget { refused } | Reason::TargetBusy { refused } => {
             filters(refused).map(|(name, _)| name).collect::<Vec<_>>().join(", ")
         }
+        Reason::NoLeaderTarget { rejecting } if !rejecting.is_empty() => "reject-leader".to_owned(),
         Reason::Denied { rule } => rule.clone(),
         Reason::SwitchedOff(key) => (*key).to_owned(),
         Reason::CheckerPaused(name) => (*name).to_owned(),
@@ -307,7 +308,12 @@ impl Group {
                 format!("the add-peer limit of {} is used up{others}", store_list(&short))
             }
             Reason::TargetBusy { .. } => format!("no store can take the peer just now: {}", refusals(&self.refused)),
-            Reason::NoLeaderTarget => "no other peer may lead, so that the leader cannot move away".to_owned(),
+            Reason::NoLeaderTarget { rejecting } if rejecting.is_empty() => {
+                "no other peer may lead, so that the leader cannot move away".to_owned()
+            }
+            Reason::NoLeaderTarget { rejecting } => {
+                format!("no other peer may lead: the label property reject-leader names {}", store_list(rejecting))
+            }
             Reason::NoLeader => "they have no leader that reports".to_owned(),
             Reason::PendingPeer(_) => "a peer that must not be disturbed lags behind".to_owned(),
             Reason::Denied { rule } => format!("region label rule {rule:?} says schedule=deny"),

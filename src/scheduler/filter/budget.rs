@@ -2,6 +2,8 @@
 //!
 //! Owns: the questions, and the answers of the operator controller. Must not know: how limits are counted.
 
+use std::collections::BTreeMap;
+
 use super::{Choice, Wanted};
 use crate::{
     model::{Mono, Now, RegionId, StoreId},
@@ -25,6 +27,10 @@ pub trait Budget {
     fn next_token(&self, store: StoreId, kind: LimitKind, now: Now) -> Option<Mono>;
     /// What running operators will change on a store.
     fn influence_on(&self, store: StoreId) -> StoreInfluence;
+    /// What operators that wait for tokens or room will change, by store.
+    fn waiting_influence(&self) -> BTreeMap<StoreId, StoreInfluence> {
+        BTreeMap::new()
+    }
     /// Hears of each choice of a store, for whoever keeps or explains it.
     fn note(&self, _view: &ClusterView<'_>, _wanted: &Wanted<'_>, _choice: &Choice) {}
 }
@@ -48,5 +54,9 @@ impl Budget for Controller {
 
     fn influence_on(&self, store: StoreId) -> StoreInfluence {
         self.influence().get(&store).copied().unwrap_or_default()
+    }
+
+    fn waiting_influence(&self) -> BTreeMap<StoreId, StoreInfluence> {
+        Controller::waiting_influence(self)
     }
 }

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     model::{RegionId, StoreId},
-    scheduler::{outcome::Reason, score::region_score, view::ClusterView},
+    scheduler::{
+        outcome::Reason,
+        score::{Space, region_score},
+        view::ClusterView,
+    },
     store::StoreInfo,
 };
 
@@ -50,6 +54,10 @@ impl Choice {
             }
         }
         choice.scores.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        // Chance, a person or weights may have chosen one that is none of the best: it is told all the same.
+        if let Some(at) = choice.scores.iter().position(|(store, _)| *store == chosen).filter(|at| *at >= SCORES_KEPT) {
+            choice.scores.swap(at, SCORES_KEPT - 1);
+        }
         choice.trim();
         choice
     }
@@ -152,14 +160,8 @@ pub fn target_refusal(
 /// The region score of a store, if `delta_mib` were added to it.
 pub fn score_of(view: &ClusterView<'_>, store: &StoreInfo, delta_mib: i64) -> f64 {
     let size = view.regions.summary(store.id()).region_size_mib;
-    region_score(
-        &view.settings.schedule,
-        &store.stats,
-        store.avg_available,
-        store.record.region_weight,
-        size,
-        delta_mib,
-    )
+    let space = Space::now(store, size, view.regions.moved_mib(store.id()));
+    region_score(&view.settings.schedule, space, store.record.region_weight, size, delta_mib)
 }
 
 /// Lower is better: score with what is under way, regions with what is under way, then chance that is the same each time.

@@ -12,6 +12,7 @@
 //! `sleepers::LONGEST_SLEEP` sleepers are looked at once more, a few at a time; both are nets under events that were missed, and
 //! nothing relies on them.
 
+mod expiry;
 mod queue;
 mod sleepers;
 mod suspect;
@@ -27,8 +28,9 @@ use std::{
     time::Duration,
 };
 
+use expiry::{Ended, Expiries};
 pub use queue::{Blocked, Class, Waits};
-use queue::{Queue, Rest, Tokens, Turns};
+use queue::{Queue, Rest, Spot, Tokens, Turns};
 use sleepers::LONGEST_SLEEP;
 use suspect::Suspects;
 use watch::Watch;
@@ -99,8 +101,8 @@ pub struct Patrol {
     /// What checkers remember.
     memory: Memory,
     watch: Watch,
-    /// When the first label that holds a sleeping region ends.
-    next_expiry: Option<Wall>,
+    /// When the labels end that hold sleeping regions.
+    expiries: Expiries,
     /// Regions found wanting so far.
     checks: u64,
     /// Whether an operator ended since the last turn, which may have made room.
@@ -125,7 +127,7 @@ impl Default for Patrol {
             suspects: Suspects::default(),
             memory: Memory::default(),
             watch: Watch::default(),
-            next_expiry: None,
+            expiries: Expiries::default(),
             checks: 0,
             made_room: false,
         }
@@ -174,7 +176,7 @@ impl Patrol {
 
     /// What waits for the end of something (a label, the pause of a checker) is woken then, without being asked before.
     pub fn wake_at(&mut self, end: Wall) {
-        self.next_expiry = Some(self.next_expiry.map_or(end, |first| first.min(end)));
+        self.expiries.note(None, end);
     }
 
     /// A region was reported. Costs a few look-ups when nothing waits for it.
@@ -300,10 +302,10 @@ impl Patrol {
 
     /// Sends a region to sleep, and remembers when the label that holds it ends.
     fn sleep(&mut self, view: &ClusterView<'_>, at: At, region: &Region, reason: Reason) {
-        if matches!(reason, Reason::Denied { .. })
+        if let Reason::Denied { rule } = &reason
             && let Some(end) = deny::ends(view, region)
         {
-            self.wake_at(end);
+            self.expiries.note(Some(rule), end);
         }
         if let Some(queue) = self.queue(at) {
             queue.sleep(region.id(), reason, view.now.mono);
@@ -329,9 +331,11 @@ impl Patrol {
         for event in self.watch.events(view) {
             self.wake(event, now.mono);
         }
-        if self.next_expiry.is_some_and(|end| end <= now.wall) {
-            self.next_expiry = None;
-            self.wake(Wake::Expiry, now.mono);
+        match self.expiries.ended(now.wall) {
+            Ended::Any => self.wake(Wake::Expiry, now.mono),
+            Ended::Rules(rules) => {
+                rules.iter().for_each(|rule| self.queues().for_each(|queue| queue.wake_held_by(rule, now.mono)));
+            }
         }
         self.missing.wake_sleepers(now.mono);
         self.misplaced.wake_sleepers(now.mono);
@@ -487,11 +491,11 @@ impl Patrol {
         let Some(queue) = self.queue(at) else { return Tried::Dropped };
         match reason {
             Reason::ScheduleLimit(ScheduleLimit::Replica) | Reason::NoId | Reason::Halted | Reason::NotPrepared => {
-                queue.put_back(id, reason, true, now);
+                queue.put_back(id, reason, Spot::Front, now);
                 Tried::Full
             }
             Reason::StoreLimit { .. } | Reason::TargetBusy { .. } => {
-                queue.put_back(id, reason.clone(), false, now);
+                queue.put_back(id, reason.clone(), Spot::Back, now);
                 Tried::Held(reason)
             }
             reason => {
@@ -587,7 +591,7 @@ impl Patrol {
         match reason {
             Reason::ScheduleLimit(_) | Reason::TargetBusy { .. } | Reason::StoreLimit { .. } | Reason::NoId => {
                 if let Some(queue) = self.queue(at) {
-                    queue.enqueue(region.id(), first, view.now.mono);
+                    queue.enqueue(region.id(), if first { Spot::Soon } else { Spot::Back }, view.now.mono);
                 }
             }
             reason => self.sleep(view, at, region, reason),

@@ -142,6 +142,17 @@ pub(super) enum Rest {
     Event(Tokens),
 }
 
+/// Where in line a region is put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spot {
+    /// Before all others: it had its turn and nothing could be started.
+    Front,
+    /// After those that an event or a person brought here before, and before all others.
+    Soon,
+    /// After all others.
+    Back,
+}
+
 /// One list.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -153,6 +164,8 @@ pub(super) struct Queue {
     short_of_tokens: Tokens,
     /// After all regions in line were tried in vain: the stores whose tokens they wait for. Forgotten with any event.
     waits_for: Option<Tokens>,
+    /// What comes before the line.
+    soon: VecDeque<RegionId>,
     line: VecDeque<RegionId>,
     known: HashMap<RegionId, Entry>,
     lined: usize,
@@ -171,13 +184,13 @@ impl Queue {
     pub(super) fn fill(&mut self, regions: impl IntoIterator<Item = RegionId>, now: Mono) {
         for region in regions {
             if !self.known.contains_key(&region) {
-                self.enqueue(region, false, now);
+                self.enqueue(region, Spot::Back, now);
             }
         }
     }
 
-    /// Puts a region in line, also if it slept. `first`: before all others.
-    pub(super) fn enqueue(&mut self, region: RegionId, first: bool, now: Mono) {
+    /// Puts a region in line, also if it slept.
+    pub(super) fn enqueue(&mut self, region: RegionId, spot: Spot, now: Mono) {
         let is_full = self.known.len() >= MAX_KNOWN;
         match self.known.get_mut(&region) {
             Some(entry) if entry.place == Place::Line => return,
@@ -194,17 +207,17 @@ impl Queue {
             }
         }
         self.lined += 1;
-        if first {
-            self.line.push_front(region);
-        } else {
-            self.line.push_back(region);
+        match spot {
+            Spot::Front => self.soon.push_front(region),
+            Spot::Soon => self.soon.push_back(region),
+            Spot::Back => self.line.push_back(region),
         }
     }
 
     /// Takes the next region out of line; it stays known until it is forgotten, put back or sent to sleep.
     pub(super) fn pop(&mut self) -> Option<RegionId> {
         loop {
-            let region = self.line.pop_front()?;
+            let region = self.soon.pop_front().or_else(|| self.line.pop_front())?;
             // Forgotten or asleep since it was put in line.
             if let Some(entry) = self.known.get_mut(&region).filter(|e| e.place == Place::Line) {
                 entry.place = Place::Out;
@@ -233,9 +246,9 @@ impl Queue {
     }
 
     /// The region was tried in vain and goes back in line.
-    pub(super) fn put_back(&mut self, region: RegionId, reason: Reason, first: bool, now: Mono) {
+    pub(super) fn put_back(&mut self, region: RegionId, reason: Reason, spot: Spot, now: Mono) {
         self.note(region, reason, now);
-        self.enqueue(region, first, now);
+        self.enqueue(region, spot, now);
     }
 
     /// Keeps why a region is refused, and since when for the same reason; `None` when the list is full.
@@ -263,14 +276,24 @@ impl Queue {
             self.release();
         }
         for region in self.sleepers.woken_by(event) {
-            self.enqueue(region, false, now);
+            self.enqueue(region, Spot::Back, now);
+        }
+    }
+
+    /// Wakes the regions that this label rule holds, and the line if it waits for a label.
+    pub(super) fn wake_held_by(&mut self, rule: &str, now: Mono) {
+        if self.held.as_ref().is_some_and(|held| held.reason.wakes().contains(&Wake::Expiry)) {
+            self.release();
+        }
+        for region in self.sleepers.held_by(rule) {
+            self.enqueue(region, Spot::Back, now);
         }
     }
 
     /// Wakes some of those that have slept for long.
     pub(super) fn wake_sleepers(&mut self, now: Mono) {
         for region in self.sleepers.overdue(now) {
-            self.enqueue(region, false, now);
+            self.enqueue(region, Spot::Back, now);
         }
     }
 
@@ -405,6 +428,20 @@ mod tests {
     }
 
     #[test]
+    fn who_is_brought_forward_comes_before_the_line_in_the_order_of_coming() {
+        let mut queue = Queue::new(Class::Misplaced);
+        let now = Mono::default();
+        queue.fill([10, 11].map(RegionId), now);
+        (1..=3).for_each(|id| queue.enqueue(RegionId(id), Spot::Soon, now));
+        let first = queue.pop().unwrap_or_default();
+        assert_eq!(first, RegionId(1));
+        queue.put_back(first, Reason::NoId, Spot::Front, now);
+        queue.enqueue(RegionId(12), Spot::Back, now);
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|region| region.0).collect();
+        assert_eq!(order, [1, 2, 3, 10, 11, 12]);
+    }
+
+    #[test]
     fn sleepers_wake_after_a_while_and_the_line_at_its_time() {
         let mut queue = Queue::new(Class::Missing);
         let at = |s| Mono::default().plus(Duration::from_secs(s));
@@ -426,7 +463,7 @@ mod tests {
         let at = |s| Mono::default().plus(Duration::from_secs(s));
         queue.fill([RegionId(1)], at(0));
         for (second, reason, since) in [(5, Reason::NoLeader, 0), (6, Reason::NoLeader, 0), (9, Reason::NoRule, 9)] {
-            queue.enqueue(RegionId(1), false, at(second));
+            queue.enqueue(RegionId(1), Spot::Back, at(second));
             assert_eq!(queue.pop(), Some(RegionId(1)));
             queue.sleep(RegionId(1), reason.clone(), at(second));
             let waits =
@@ -446,7 +483,7 @@ mod tests {
         let mut rests = Vec::new();
         for store in 1..=100 {
             let region = queue.pop().unwrap_or_default();
-            queue.put_back(region, busy(1 + store % 2), false, now);
+            queue.put_back(region, busy(1 + store % 2), Spot::Back, now);
             rests.push(queue.held_again(&busy(1 + store % 2)));
         }
         assert_eq!((&rests[63], &rests[98]), (&Rest::Soon, &Rest::None));
@@ -456,7 +493,7 @@ mod tests {
         assert!(!queue.is_ready(now));
         queue.fill([RegionId(5)], now);
         assert!(!queue.is_ready(now), "known already");
-        queue.enqueue(RegionId(101), true, now);
+        queue.enqueue(RegionId(101), Spot::Soon, now);
         assert!(queue.is_ready(now));
         assert_eq!(queue.pop(), Some(RegionId(101)));
         assert!(queue.served().is_none(), "nothing is known of the one that joined");

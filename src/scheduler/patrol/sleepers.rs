@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,13 +23,30 @@ pub(super) const TRICKLE: usize = 16;
 const SPARE: usize = 64;
 
 /// One region's sleep.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sleep {
     since: Mono,
-    reason: &'static str,
+    key: Key,
 }
 
-/// Who sleeps for reasons of one name, which all end by the same events.
+/// What a sleep is found by: the name of its reason, and the label rule that holds the region, if one does.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Key {
+    reason: &'static str,
+    rule: Option<Arc<str>>,
+}
+
+impl Key {
+    fn of(reason: &Reason) -> Self {
+        let rule = match reason {
+            Reason::Denied { rule } => Some(Arc::from(rule.as_str())),
+            _ => None,
+        };
+        Self { reason: reason.name(), rule }
+    }
+}
+
+/// Who sleeps for reasons of one name (and one rule), which all end by the same events.
 #[derive(Clone, Debug)]
 struct Group {
     wakes: &'static [Wake],
@@ -39,7 +57,7 @@ struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Sleepers {
     sleeps: HashMap<RegionId, Sleep>,
-    groups: BTreeMap<&'static str, Group>,
+    groups: BTreeMap<Key, Group>,
     /// In the order in which they fell asleep, with those that were woken since.
     order: VecDeque<(Mono, RegionId)>,
 }
@@ -48,10 +66,12 @@ impl Sleepers {
     /// A region falls asleep, or goes on sleeping for this reason.
     pub(super) fn put(&mut self, region: RegionId, reason: &Reason, now: Mono) {
         self.take(region);
-        let name = reason.name();
+        let key = Key::of(reason);
+        // Neighbours share the bytes of their rule's id.
+        let key = self.groups.get_key_value(&key).map(|(known, _)| known.clone()).unwrap_or(key);
         let new = || Group { wakes: reason.wakes(), regions: BTreeSet::new() };
-        self.groups.entry(name).or_insert_with(new).regions.insert(region);
-        self.sleeps.insert(region, Sleep { since: now, reason: name });
+        self.groups.entry(key.clone()).or_insert_with(new).regions.insert(region);
+        self.sleeps.insert(region, Sleep { since: now, key });
         if self.order.len() > 2 * self.sleeps.len() + SPARE {
             let sleeps = &self.sleeps;
             self.order.retain(|(at, region)| sleeps.get(region).is_some_and(|sleep| sleep.since == *at));
@@ -62,12 +82,18 @@ impl Sleepers {
     /// A region sleeps no more.
     pub(super) fn take(&mut self, region: RegionId) {
         let Some(sleep) = self.sleeps.remove(&region) else { return };
-        if let Some(group) = self.groups.get_mut(sleep.reason) {
+        if let Some(group) = self.groups.get_mut(&sleep.key) {
             group.regions.remove(&region);
             if group.regions.is_empty() {
-                self.groups.remove(sleep.reason);
+                self.groups.remove(&sleep.key);
             }
         }
+    }
+
+    /// Those that this label rule holds, by id.
+    pub(super) fn held_by(&self, rule: &str) -> Vec<RegionId> {
+        let group = self.groups.get(&Key::of(&Reason::Denied { rule: rule.to_owned() }));
+        group.map_or_else(Vec::new, |group| group.regions.iter().copied().collect())
     }
 
     /// Those that this event wakes, by id.
@@ -116,6 +142,20 @@ mod tests {
         let later = sleepers.overdue(at(200));
         assert_eq!((later.len(), later.first()), (TRICKLE, Some(&RegionId(5))));
         assert_eq!(sleepers.overdue(at(200)), [21, 3].map(RegionId));
+    }
+
+    #[test]
+    fn who_a_rule_holds_is_found_without_the_others() {
+        let mut sleepers = Sleepers::default();
+        let denied = |rule: u64| Reason::Denied { rule: format!("rule-{rule}") };
+        (0..12).for_each(|region| sleepers.put(RegionId(region), &denied(region % 3), Mono(1)));
+        sleepers.put(RegionId(99), &Reason::NoLeader, Mono(1));
+        sleepers.put(RegionId(4), &denied(0), Mono(2));
+        sleepers.take(RegionId(7));
+        assert_eq!(sleepers.held_by("rule-1"), [1, 10].map(RegionId));
+        assert_eq!(sleepers.held_by("rule-0"), [0, 3, 4, 6, 9].map(RegionId));
+        assert!(sleepers.held_by("rule-9").is_empty());
+        assert_eq!(sleepers.woken_by(Wake::Expiry).len(), 11, "an event without a rule is for all");
     }
 
     #[test]

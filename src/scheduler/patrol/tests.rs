@@ -355,3 +355,18 @@ fn each_tick_is_a_turn_however_late_the_one_before_came() {
     assert!(turns(&mut w, 60_090_301));
     assert!(!turns(&mut w, 60_100_000));
 }
+
+#[test]
+fn suspects_are_worked_off_in_the_order_of_keys() {
+    let mut w = World::new(4);
+    (1..=4).for_each(|id| w.set_limits(id, UNLIMITED, UNLIMITED));
+    w.fill(40, |_| vec![1, 2]);
+    w.patrol = Patrol::new();
+    w.set_schedule(|s| s.replica_schedule_limit = 10);
+    w.with_view(|view, _, patrol, _| {
+        patrol.suspect_regions(view.regions.scan(&KeyRange::all(), 30).iter().map(|r| r.id()));
+    });
+    w.tick();
+    let started: Vec<u64> = w.added.iter().map(|(_, op)| op.region.0 / 10).collect();
+    assert_eq!(started, (1..=10).collect::<Vec<_>>(), "in reverse order it was: 30, 29 and so on");
+}

@@ -86,7 +86,7 @@ pub(super) fn blocked(metrics: &Metrics, region: &Region, missing: bool, reason:
         Reason::ScheduleLimit(ScheduleLimit::Leader) => limited(metrics, "leader"),
         Reason::Denied { .. } => metrics.operators.label_denied.with_label_values(&["checkers", "deny"]).inc(),
         Reason::NoLeader => count(metrics, Checker::Rule, "region-no-leader", 1),
-        Reason::NoLeaderTarget => count(metrics, Checker::Rule, "no-new-leader", 1),
+        Reason::NoLeaderTarget { .. } => count(metrics, Checker::Rule, "no-new-leader", 1),
         Reason::CheckerPaused(name) => {
             let checker = Checker::ALL.iter().find(|c| c.as_str() == name.replace('-', "_"));
             checker.into_iter().for_each(|c| count(metrics, *c, "paused", 1));

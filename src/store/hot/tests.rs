@@ -126,7 +126,7 @@ fn stores_bear_what_they_tell_and_leaders_what_is_hot() {
         stores.put_record(StoreRecord { id: StoreId(id), ..StoreRecord::default() }.into(), at(0));
         let stats =
             StoreStats { bytes_written: 7_000_000, write_query: 500, interval: (0, 10), ..StoreStats::default() };
-        stores.heartbeat(StoreId(id), stats, at(0));
+        stores.heartbeat(StoreId(id), stats, 0, at(0));
     }
     (1..=3).for_each(|minute| hot.on_region(&region(1, 5000), at(minute)));
     let stores = stores.snapshot();

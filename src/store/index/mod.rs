@@ -235,6 +235,12 @@ impl RegionIndex {
         self.sums.summary(store)
     }
 
+    /// What has come to a store less what has gone from it since this process began, MiB: by regions that were known with other
+    /// peers before, not by regions that grew, split or were first heard of.
+    pub fn moved_mib(&self, store: StoreId) -> i64 {
+        self.sums.moved(store)
+    }
+
     /// How many of a store's regions.
     pub fn count_of_store(&self, store: StoreId, held: Held) -> u64 {
         self.sums.held(store, held)

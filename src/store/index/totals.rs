@@ -3,7 +3,13 @@
 //! Owns: what one region adds to a sum, and how a sum moves from one version of a region to the next. Must not know: keys, order.
 //! Sums are exact because each region's part is taken out with the very values it was put in with, under the region's lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 
@@ -15,6 +21,9 @@ const EMPTY_SIZE_MIB: u64 = 1;
 
 /// Ways that the sums by store are split up, so that heartbeats about different stores rarely meet.
 const SUM_SHARDS: usize = 16;
+
+/// Stores whose moves are summed up, in each of these: far above any real cluster.
+const MOST_MOVED: usize = 4096;
 
 /// One store's part of a set of regions. Sizes in MiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -192,9 +201,23 @@ fn each_change(
     }
 }
 
+/// Calls `f(store, mib)` for each store that a region came to between two versions of it, and less than nothing for one that it left.
+fn each_move(old: &Region, new: &Region, mut f: impl FnMut(StoreId, i64)) {
+    if Arc::ptr_eq(&old.meta, &new.meta) {
+        return;
+    }
+    let mib = |region: &Region| i64::try_from(region.size_mib).unwrap_or(i64::MAX);
+    for left in old.peers().iter().filter(|p| new.meta.peer_on(p.store).is_none()) {
+        f(left.store, mib(old).saturating_neg());
+    }
+    for came in new.peers().iter().filter(|p| old.meta.peer_on(p.store).is_none()) {
+        f(came.store, mib(new));
+    }
+}
+
 /// Whether every sum stays as it is between two versions of a region.
 pub(super) fn same_numbers(old: &Region, new: &Region) -> bool {
-    (std::sync::Arc::ptr_eq(&old.meta, &new.meta) || old.peers() == new.peers())
+    (Arc::ptr_eq(&old.meta, &new.meta) || old.peers() == new.peers())
         && old.leader == new.leader
         && old.size_mib == new.size_mib
         && old.size_known == new.size_known
@@ -272,17 +295,34 @@ impl Totals {
     }
 }
 
+/// Sums of some stores.
+#[derive(Debug, Default)]
+struct Shard {
+    rows: StoreRows,
+    /// What came less what went, MiB. Unlike a row it outlives the last peer.
+    moved: BTreeMap<StoreId, i64>,
+}
+
+impl Shard {
+    fn note_move(&mut self, store: StoreId, mib: i64) {
+        if self.moved.len() < MOST_MOVED || self.moved.contains_key(&store) {
+            let sum = self.moved.entry(store).or_default();
+            *sum = sum.saturating_add(mib);
+        }
+    }
+}
+
 /// Sums over all regions, by store and in all.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    shards: [Mutex<StoreRows>; SUM_SHARDS],
+    shards: [Mutex<Shard>; SUM_SHARDS],
     count: AtomicU64,
     heard: AtomicU64,
 }
 
 impl Sums {
     #[allow(clippy::cast_possible_truncation)]
-    fn shard(&self, store: StoreId) -> &Mutex<StoreRows> {
+    fn shard(&self, store: StoreId) -> &Mutex<Shard> {
         &self.shards[store.0 as usize % SUM_SHARDS]
     }
 
@@ -291,7 +331,10 @@ impl Sums {
         let heard = |region: Option<&Region>| region.is_some_and(|r| r.heard.is_some());
         step(&self.count, old.is_some(), new.is_some());
         step(&self.heard, heard(old), heard(new));
-        each_change(old, new, |store, minus, plus| self.shard(store).lock().shift(store, minus, plus));
+        each_change(old, new, |store, minus, plus| self.shard(store).lock().rows.shift(store, minus, plus));
+        if let (Some(old), Some(new)) = (old, new) {
+            each_move(old, new, |store, mib| self.shard(store).lock().note_move(store, mib));
+        }
     }
 
     /// How many regions.
@@ -306,17 +349,22 @@ impl Sums {
 
     /// How many regions with a peer on `store` were heard.
     pub(super) fn heard_on(&self, store: StoreId) -> u64 {
-        self.shard(store).lock().get(store).map_or(0, |totals| u64::from(totals.heard))
+        self.shard(store).lock().rows.get(store).map_or(0, |totals| u64::from(totals.heard))
     }
 
     /// How many of a store's regions.
     pub(super) fn held(&self, store: StoreId, held: Held) -> u64 {
-        self.shard(store).lock().get(store).map_or(0, |totals| totals.held(held))
+        self.shard(store).lock().rows.get(store).map_or(0, |totals| totals.held(held))
+    }
+
+    /// What came to a store less what went from it, MiB.
+    pub(super) fn moved(&self, store: StoreId) -> i64 {
+        self.shard(store).lock().moved.get(&store).copied().unwrap_or(0)
     }
 
     /// One store.
     pub(super) fn summary(&self, store: StoreId) -> StoreSummary {
-        self.shard(store).lock().get(store).map(StoreTotals::summary).unwrap_or_default()
+        self.shard(store).lock().rows.get(store).map(StoreTotals::summary).unwrap_or_default()
     }
 }
 

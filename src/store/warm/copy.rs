@@ -126,7 +126,8 @@ impl Copy {
         let left = part.gone.iter().filter(|id| regions.remove(**id).is_some());
         taken.gone.extend(left);
         for row in &part.stores {
-            if stores.copy_report(row.id, &row.stats, (row.silent, row.at), now) {
+            let moved_mib = regions.moved_mib(row.id);
+            if stores.copy_report(row.id, (&row.stats, moved_mib), (row.silent, row.at), now) {
                 taken.reported.push(row.id);
             }
         }

@@ -85,7 +85,7 @@ impl Leader {
             (5, _) => {
                 let id = StoreId(rng.random_range(1..4));
                 let stats = StoreStats { available: rng.random_range(1..1000), ..StoreStats::default() };
-                self.stores.heartbeat(id, stats, self.now);
+                self.stores.heartbeat(id, stats, self.regions.moved_mib(id), self.now);
                 self.feed.note_store(id, vec![]);
             }
             (6, Some(mut known)) => {
@@ -317,7 +317,7 @@ fn all_stores_are_told_however_many() {
     let (count, mut follower) = (2 * MAX_STORES as u64 + 7, Follower::new());
     (leader.stores, follower.stores) = (table_of(count), table_of(count));
     for id in 1..=count {
-        leader.stores.heartbeat(StoreId(id), StoreStats { available: id, ..StoreStats::default() }, leader.now);
+        leader.stores.heartbeat(StoreId(id), StoreStats { available: id, ..StoreStats::default() }, 0, leader.now);
     }
     let mut reader = Reader::new(&leader.feed, None);
     let (first, _) = part(&mut reader, &leader);
@@ -342,7 +342,7 @@ fn what_is_read_from_peers_is_told_with_a_report_and_bounded() {
     let (mut reader, mut follower) = (Reader::new(&leader.feed, None), Follower::new());
     catch_up(&mut reader, &leader, &mut follower);
     let peers = vec![PeerTraffic { region: RegionId(1), bytes_read: 8, ..PeerTraffic::default() }; MAX_READS + 1];
-    leader.stores.heartbeat(StoreId(2), StoreStats::default(), leader.now);
+    leader.stores.heartbeat(StoreId(2), StoreStats::default(), 0, leader.now);
     leader.feed.note_store(StoreId(2), peers);
     let (told, _) = part(&mut reader, &leader);
     assert_eq!(told.stores[0].stats.peers.len(), MAX_READS);
@@ -350,7 +350,7 @@ fn what_is_read_from_peers_is_told_with_a_report_and_bounded() {
     assert_eq!(taken.reported, [StoreId(2)]);
     assert!(follower.stores.get(StoreId(2)).unwrap().stats.peers.is_empty(), "the table keeps none of it");
     assert!(follower.take(&told, leader.now).unwrap().reported.is_empty(), "the same report again is none");
-    leader.stores.heartbeat(StoreId(2), StoreStats::default(), leader.now.plus(Duration::from_secs(10)));
+    leader.stores.heartbeat(StoreId(2), StoreStats::default(), 0, leader.now.plus(Duration::from_secs(10)));
     leader.feed.note_store(StoreId(2), vec![]);
     assert!(part(&mut reader, &leader).0.stores[0].stats.peers.is_empty(), "what an older report told is over");
 }

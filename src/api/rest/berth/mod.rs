@@ -12,6 +12,7 @@ pub(super) mod regions;
 
 use axum::http::StatusCode;
 use owners::Owner;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{error::Problem, go::rfc3339_nano, render::Reply, request::Request};
@@ -21,7 +22,11 @@ use crate::{
 };
 
 /// Answers in the form that was asked for. Only the one that is asked for is made.
-fn answer(request: &Request, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<Reply, Problem> {
+pub(super) fn answer<T: Serialize>(
+    request: &Request,
+    text: impl FnOnce() -> String,
+    json: impl FnOnce() -> T,
+) -> Result<Reply, Problem> {
     match request.query.text("format").as_str() {
         "" | "json" => Ok(Reply::ok(&json())),
         "text" => Ok(Reply::text(StatusCode::OK, text())),

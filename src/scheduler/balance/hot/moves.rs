@@ -5,9 +5,9 @@ use crate::{
     model::names::desc,
     scheduler::{
         balance::{
-            leader::{candidates, transfer},
+            leader::{self, candidates, transfer},
             pick::{is_idle, is_let, whole_fit},
-            region::{Heir, move_peer, target_refusal},
+            region::{self, Heir, move_peer, target_refusal},
             round::{Input, Why, leader_source_refusal, peer_source_refusal},
         },
         operator::{Kind, Operator, Priority},
@@ -43,7 +43,17 @@ impl Look<'_> {
             Field::Read => desc::TRANSFER_HOT_READ_LEADER,
             Field::WritePeer | Field::WriteLeader => desc::TRANSFER_HOT_WRITE_LEADER,
         };
-        transfer(&Input { name, ..*input }, region, to, Kind::HOT_REGION | Kind::LEADER, Priority::High)
+        let kind = Kind::HOT_REGION | Kind::LEADER;
+        let op = transfer(&Input { name, ..*input }, region, to, kind, Priority::High)?;
+        let choice = leader::choice_by(input, region, to, |store| self.bears(candidate, store));
+        Ok(Operator { choice: Some(choice), ..op })
+    }
+
+    /// What the store bears of what the move evens out, with what is under way: the score that choices tell.
+    fn bears(&self, candidate: &Candidate, store: &StoreInfo) -> f64 {
+        let loads = self.loads(candidate.way.field);
+        let dim = if candidate.rank.first { loads.dims[0] } else { loads.dims[1] };
+        loads.stores.get(&store.id()).map_or(0.0, |load| load.most.of(dim))
     }
 
     fn peer_move(&self, candidate: &Candidate, source: &StoreInfo) -> Result<Operator, Why> {
@@ -70,6 +80,8 @@ impl Look<'_> {
         let (input, kind) = (&Input { name, ..*input }, Kind::HOT_REGION | Kind::REGION);
         let mut op = move_peer(input, region, &fit, (old, target.id()), kind, Heir::Successor)?;
         op.priority = Priority::High;
+        let score = |store: &StoreInfo| self.bears(candidate, store);
+        op.choice = Some(region::choice_by(input, (region, &fit), source, target.id(), score));
         Ok(op)
     }
 }

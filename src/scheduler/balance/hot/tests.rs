@@ -64,7 +64,7 @@ pub(in crate::scheduler::balance) fn tell_stores(world: &World, mut store: impl 
     }
     for (id, stats) in &stores {
         store(*id, stats);
-        world.stores.heartbeat(*id, stats.clone(), world.now);
+        world.hear_store(*id, stats.clone());
     }
 }
 
@@ -167,6 +167,10 @@ fn hot_leaders_and_peers_move_to_where_less_is_done() {
     let [op] = &ops[..] else { panic!("one operator") };
     let leads = op.desc == "transfer-hot-read-leader";
     assert!(leads || op.desc == "move-hot-read-leader", "{}", op.text());
+    let choice = op.choice.as_deref().expect("a choice");
+    let [(to, least), ..] = choice.scores[..] else { panic!("{choice:?}") };
+    assert_eq!(Some(to), choice.chosen, "to the one that bears least");
+    assert!(choice.scores.iter().all(|(_, borne)| *borne >= least), "{choice:?}");
     let kind = if leads { OperatorKind::LEADER } else { OperatorKind::REGION };
     assert!(op.kind.has(OperatorKind::HOT_REGION | kind) && op.priority == Priority::High);
     let leaders = once(&mut world, &plain(Kind::BalanceLeader), 1).0;
@@ -182,6 +186,9 @@ fn hot_leaders_and_peers_move_to_where_less_is_done() {
     }
     let (ops, _) = once(&mut world, &plain(Kind::HotRegion), 2);
     assert!(ops[0].desc.starts_with("move-hot-write-") && ops[0].brief.ends_with("to [4]"), "{}", ops[0].text());
+    let choice = ops[0].choice.as_deref().expect("a choice");
+    assert_eq!((choice.chosen, &choice.scores[..]), (Some(StoreId(4)), &[(StoreId(4), 0.0)][..]));
+    assert_eq!(choice.refused["exclude-filter"].len(), 2, "{choice:?}");
     assert!(ops[0].kind.has(OperatorKind::HOT_REGION | OperatorKind::REGION));
 }
 
@@ -294,6 +301,8 @@ fn by_hand_hot_leaders_are_gathered_or_moved_about() {
             let to_leader = op.desc == "grant-hot-region-scheduler-leader" && op.brief.ends_with(" to 2");
             let to_named = op.desc == "grant-hot-region-scheduler-move" && op.brief.contains("[3] to [4]");
             assert!(to_leader || to_named, "{}", op.text());
+            let chosen = op.choice.as_ref().and_then(|choice| choice.chosen);
+            assert_eq!(chosen, Some(StoreId(if to_leader { 2 } else { 4 })), "{}", op.text());
             seen.insert(op.desc);
         }
     }
@@ -311,6 +320,7 @@ fn by_hand_hot_leaders_are_gathered_or_moved_about() {
     assert_eq!(shuffle.config.show(), json!({"limit": 3}));
     let (ops, _) = once(&mut world, &shuffle, 1);
     assert!(ops[0].desc == "random-move-hot-leader" && ops[0].brief.ends_with("to [4]"), "{}", ops[0].text());
+    assert_eq!(ops[0].choice.as_ref().and_then(|choice| choice.chosen), Some(StoreId(4)));
     let object = |value: Value| value.as_object().unwrap().clone();
     assert!(shuffle.config.update(&object(json!({"limit": "x"}))).is_err());
     assert!(matches!(shuffle.config.update(&object(json!({"limit": 4}))), Ok(Updated::To(_))));

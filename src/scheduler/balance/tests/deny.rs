@@ -60,7 +60,7 @@ fn proposes(kind: Kind, scope: Option<Scope>) -> bool {
     let change = |world: &World, change: &dyn Fn(&mut StoreStats)| {
         let mut stats = StoreStats { capacity: 1 << 40, available: 1 << 39, ..StoreStats::default() };
         change(&mut stats);
-        world.stores.heartbeat(StoreId(1), stats, world.now);
+        world.hear_store(StoreId(1), stats);
     };
     let with = |args: &[&str], change: Value| spec(kind, args, change);
     let wanted = match kind {

@@ -90,3 +90,31 @@ fn scattered_regions_tell_the_call_and_what_the_group_had_given() {
     }
     panic!("no peer was moved");
 }
+
+/// The choice of an operator, which must be of the store that it goes to.
+fn choice_of(op: &Operator) -> &crate::scheduler::filter::Choice {
+    let choice = op.choice.as_deref().unwrap_or_else(|| panic!("no choice: {}", op.text()));
+    let to = choice.chosen.unwrap();
+    assert!(op.brief.ends_with(&format!(" to {to}")) || op.brief.ends_with(&format!(" to [{to}]")), "{}", op.text());
+    assert!(choice.scores.iter().any(|(store, _)| *store == to), "{choice:?}");
+    choice
+}
+
+#[test]
+fn every_scheduler_tells_its_choice() {
+    let mut world = led_by_one(40);
+    world.stores.update(StoreId(3), |s| s.pause_leader_in = 1);
+    let (ops, _) = once(&mut world, &spec(Kind::GrantLeader, &[], json!({"store_id": 2})), 1);
+    let choice = choice_of(&ops[0]);
+    assert_eq!(choice.scores, [(StoreId(2), 0.0)], "with the leaders that it has");
+    assert_eq!(choice.refused["store-state-pause-leader-filter"], [StoreId(3)]);
+    let (ops, _) =
+        (0..20).map(|seed| once(&mut world, &plain(Kind::ShuffleLeader), seed)).find(|r| !r.0.is_empty()).unwrap();
+    assert_eq!(choice_of(&ops[0]).refused["store-state-pause-leader-filter"], [StoreId(3)]);
+    let (ops, _) = once(&mut one_empty(30), &plain(Kind::ShuffleRegion), 5);
+    assert_eq!(choice_of(&ops[0]).refused["exclude-filter"].len(), 2);
+    for kind in [Kind::BalanceLeader, Kind::EvictLeader] {
+        let config = if kind == Kind::EvictLeader { json!({"store_id": 1}) } else { json!({}) };
+        once(&mut world, &spec(kind, &[], config), 1).0.iter().for_each(|op| _ = choice_of(op));
+    }
+}

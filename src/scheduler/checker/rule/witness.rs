@@ -13,7 +13,6 @@ use crate::{
             joint,
         },
         operator::{Kind, Operator, witnesses},
-        outcome::Reason,
         placement::RuleFit,
     },
 };
@@ -64,7 +63,8 @@ impl Checker<'_> {
         let name = if wanted { desc::FIX_WITNESS_PEER } else { desc::FIX_NON_WITNESS_PEER };
         let mut builder = self.builder(name).switch_witness(peer.store, wanted);
         if wanted && leads(peer) {
-            builder = builder.set_leader(self.heir(rule, peer).ok_or(Reason::NoLeaderTarget)?);
+            builder =
+                builder.set_leader(self.heir(rule, peer).ok_or_else(|| self.no_leader_among(self.region.peers()))?);
         }
         builder.build(Kind::WITNESS).map(Some).map_err(joint::reason)
     }

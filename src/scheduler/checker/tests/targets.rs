@@ -72,7 +72,7 @@ fn the_target_is_one_that_a_look_at_everything_finds() {
                 available: 1 << 39,
                 ..Default::default()
             };
-            w.stores.heartbeat(StoreId(s.id), stats, w.now);
+            w.hear_store(StoreId(s.id), stats);
         }
         let mut ids: Vec<u64> = (1..=8).collect();
         ids.shuffle(&mut rng);

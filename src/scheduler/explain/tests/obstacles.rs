@@ -125,7 +125,7 @@ fn full_targets() {
     let mut w = world();
     w.silent.push(StoreId(4));
     let full = StoreStats { capacity: 1 << 40, available: 1 << 30, used_size: 1 << 39, ..StoreStats::default() };
-    w.stores.heartbeat(StoreId(4), full, w.now);
+    w.hear_store(StoreId(4), full);
     let wanted = Obstacle {
         reason: "no-target",
         detail: "storage-threshold-filter",

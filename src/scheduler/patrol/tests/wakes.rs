@@ -37,7 +37,7 @@ fn reports(w: &mut World, id: u64, available: u64, snapshots: u32) {
         receiving_snap_count: snapshots,
         ..StoreStats::default()
     };
-    w.stores.heartbeat(StoreId(id), stats, w.now);
+    w.hear_store(StoreId(id), stats);
 }
 
 fn denied(w: &mut World, expires: Option<Duration>) {
@@ -210,7 +210,7 @@ fn has_case(reason: &Reason) -> bool {
         | Reason::ScheduleLimit(_)
         | Reason::NoTarget { .. }
         | Reason::TargetBusy { .. }
-        | Reason::NoLeaderTarget
+        | Reason::NoLeaderTarget { .. }
         | Reason::NoLeader
         | Reason::Denied { .. }
         | Reason::SwitchedOff(_)
@@ -331,6 +331,32 @@ fn o9_a_region_wakes_at_the_end_of_its_label_and_not_before() {
     }
     assert_eq!(w.patrol.checks(), before);
     assert_eq!(w.tick() as u64, REGIONS);
+}
+
+#[test]
+fn o9_the_end_of_a_label_wakes_only_what_its_rule_holds() {
+    let mut w = drained();
+    let end = |seconds| w.now.plus(Duration::from_secs(seconds)).wall;
+    let key = |at: u64| at.to_be_bytes().to_vec();
+    // The first five regions are held for 10 s, the others for 20 s.
+    let rules = [("few", 10, KeyRange::new(vec![], key(6))), ("many", 20, KeyRange::new(key(6), vec![]))];
+    let rules = rules.map(|(id, seconds, range)| {
+        let label = RegionLabel {
+            key: "schedule".into(),
+            value: "deny".into(),
+            expires: Some(end(seconds)),
+            ..RegionLabel::default()
+        };
+        Arc::new(RegionLabelRule { id: id.into(), index: 0, labels: vec![label], ranges: vec![range] })
+    });
+    w.settings.labels = Arc::new(LabelIndex::new(rules.to_vec()));
+    w.patrol.on_settings_changed(w.now.mono);
+    w.set_state(3, StoreState::Offline);
+    assert_eq!(ticks(&mut w, 10), 0);
+    let before = w.patrol.checks();
+    assert_eq!((ticks(&mut w, 1000), w.patrol.checks() - before), (5, 5), "the others are not looked at");
+    let before = w.patrol.checks();
+    assert_eq!((ticks(&mut w, 1000), w.patrol.checks() - before), (15, 15));
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn what_does_not_matter_to_a_fit_leaves_it_remembered() {
     assert!(Arc::ptr_eq(&first, &cache.fit(&r, &rules, &all.snapshot())));
     // A record that is saved again, a report and another store's labels.
     put(&all, 1, "a");
-    all.heartbeat(StoreId(2), crate::model::StoreStats::default(), Now::default());
+    all.heartbeat(StoreId(2), crate::model::StoreStats::default(), 0, Now::default());
     put(&all, 5, "z");
     Arc::make_mut(&mut r.meta).epoch = Epoch::new(1, 9);
     assert!(Arc::ptr_eq(&first, &cache.fit(&r, &rules, &all.snapshot())));

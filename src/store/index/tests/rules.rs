@@ -192,3 +192,28 @@ fn a_dropped_index_frees_its_regions() {
     drop(index);
     assert_eq!(Arc::strong_count(&held), 1);
 }
+
+#[test]
+fn what_moves_between_stores_is_summed_up_and_nothing_else_is() {
+    let index = small();
+    let moved = |index: &RegionIndex| [1, 2, 3, 4, 5].map(|store| index.moved_mib(StoreId(store)));
+    // On the stores 4, 5 and 1; then another one, and a size that was not told before.
+    index.apply(region(2, 0, 20, 3, 2)).unwrap();
+    index.apply(region(3, 20, KEYS, 3, 2)).unwrap();
+    index.apply(Region { size_mib: 30, ..region(2, 0, 20, 3, 2) }).unwrap();
+    index.forget_heard();
+    assert_eq!(moved(&index), [0; 5], "nothing has another store than it had");
+    let mut report = Region { size_mib: 40, ..region(2, 0, 20, 4, 2) };
+    meta(&mut report).peers[0].store = StoreId(2);
+    index.apply(report.clone()).unwrap();
+    index.apply(report.clone()).unwrap();
+    assert_eq!(moved(&index), [0, 40, 0, -30, 0], "30 MiB went from store 4, 40 came to store 2");
+    // The same stores in another order, with another range: it moves in the order of keys, not between stores.
+    meta(&mut report).peers.reverse();
+    meta(&mut report).range = range(10, 20);
+    meta(&mut report).epoch = Epoch::new(4, 3);
+    index.apply(report).unwrap();
+    index.remove(RegionId(2));
+    index.clear();
+    assert_eq!(moved(&index), [0, 40, 0, -30, 0]);
+}
